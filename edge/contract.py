@@ -1,0 +1,18 @@
+"""Tells a hub what it must know of an app, so that the hub itself never runs a user's code or imports torch."""
+
+import json
+from pathlib import Path
+
+from edge.app import App, Edge
+from edge.trainer import Trainer, pick_device
+from shared.snapshot import write_tensors
+
+
+def write_contract(app: App, edge: Edge, *, model: Path) -> str:
+    """Write the app's fresh model to the file `model`; give the rest as JSON.
+
+    Returns:
+        an object with `app` (its name), `settings` (what it recommends) and `test` (whether it has held-out data).
+    """
+    write_tensors(model, Trainer(app, app.make_model(edge), pick_device("cpu")).tensors)
+    return json.dumps({"app": app.name, "settings": app.settings, "test": app.has("test")})

@@ -1,0 +1,64 @@
+"""What an agent needs of whoever does the learning: a torch model, a user's script, or a simulated phone."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.messages import Evaluate, Train, Welcome
+from shared.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What an edge brings along: how many examples, and how many bytes they take."""
+
+    examples: int
+    data_bytes: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The result of training: differences or gradients, as the plan asks, in the order of the spec."""
+
+    tensors: Tensors
+    examples: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The result of an evaluation."""
+
+    examples: int
+    metrics: dict[str, float]
+
+
+class GivenUp(Exception):
+    """Training was stopped from outside, between two batches: a newer task has come."""
+
+
+class WentAway(Exception):
+    """The device loses its connection now, and comes back after `seconds`. Only simulated devices know in advance."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"away for {seconds:.1f} s")
+        self.seconds = seconds
+
+
+class Learner(Protocol):
+    """Does the work of an edge. Cancelling a call gives the work up."""
+
+    async def prepare(self, welcome: Welcome) -> Holdings:
+        """Get ready for this run: build the model, find the data.
+
+        Raises:
+            ConfigError: they do not fit the run.
+        """
+        ...
+
+    async def train(self, task: Train, model: Tensors) -> Trained:
+        """Train as `task.plan` says, beginning with `model`."""
+        ...
+
+    async def evaluate(self, task: Evaluate, model: Tensors) -> Measured | None:
+        """Measure `model` on held-out data; None if there is none."""
+        ...

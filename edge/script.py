@@ -1,0 +1,143 @@
+"""Lends rounds to a training script that exists already: `for task in join(url): ... task.reply(...)`."""
+
+import asyncio
+import queue
+import random
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge.agent import Agent, Patience
+from edge.learner import Holdings, Measured, Trained
+from edge.names import own_name
+from shared.errors import ConfigError, FedhubError
+from shared.messages import Evaluate, Plan, Role, Train, Welcome
+from shared.tensors import Array, ModelSpec, Tensors
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Task:
+    """One round's work: train from `state_dict()`, then `reply`.
+
+    Args:
+        round: number of the round.
+        plan: what the operator wants: epochs, batch, learning rate (a script may have its own mind).
+        seconds: time left until the round's deadline when the task was made.
+    """
+
+    round: int
+    plan: Plan
+    seconds: float
+    _model: Tensors
+    _answer: "asyncio.Future[Trained]"
+    _loop: asyncio.AbstractEventLoop
+
+    def state_dict(self) -> "dict[str, torch.Tensor]":
+        """Give the hub's model as tensors of your own, for `load_state_dict`."""
+        from edge.trainer import to_torch
+
+        return {name: to_torch(array) for name, array in self._model.items()}
+
+    def reply(
+        self,
+        state_dict: "Mapping[str, torch.Tensor]",
+        *,
+        examples: int,
+        loss: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Hand in the trained model; with FedSGD the hub gets the gradient that one step of `plan.lr` would have had.
+
+        Args:
+            state_dict: the model after training, as `module.state_dict()` gives it.
+            examples: how many examples it was trained on: its weight in the mean.
+            loss: the mean training loss, for the log.
+            metrics: more numbers for the log.
+
+        Raises:
+            ConfigError: the state dict is not of the hub's model.
+        """
+        from edge.trainer import moved, to_numpy
+
+        after = {name: to_numpy(tensor) for name, tensor in state_dict.items()}
+        difference = ModelSpec.of(self._model).difference(ModelSpec.of(after))
+        if difference:
+            raise ConfigError(f"the replied state dict is not of the hub's model: it has {difference}")
+        factor = -1.0 / self.plan.lr if self.plan.local == "gradient" else 1.0
+        tensors = {name: moved(after[name], before, factor) for name, before in self._model.items()}
+        numbers = {**(metrics or {}), **({} if loss is None else {"loss": loss})}
+        trained = Trained(tensors, examples, {name: float(value) for name, value in numbers.items()})
+        self._loop.call_soon_threadsafe(self._hand_in, trained)
+
+    def _hand_in(self, trained: Trained) -> None:
+        if not self._answer.done():  # a task that a newer one replaced has nobody waiting
+            self._answer.set_result(trained)
+
+
+class _Lent:
+    """A learner whose work is done elsewhere: tasks go into a queue, answers come back as futures."""
+
+    def __init__(self, tasks: "queue.Queue[Task | FedhubError | None]", examples: int) -> None:
+        self._tasks = tasks
+        self._examples = examples
+
+    async def prepare(self, welcome: Welcome) -> Holdings:
+        return Holdings(self._examples, 0)
+
+    async def train(self, task: Train, model: Tensors) -> Trained:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Trained] = loop.create_future()
+        self._tasks.put(Task(task.round, task.plan, task.seconds, model, answer, loop))
+        return await answer
+
+    async def evaluate(self, task: Evaluate, model: Mapping[str, Array]) -> Measured | None:
+        return None
+
+
+def join(url: str, *, name: str | None = None, examples: int = 0, patience: float = 600.0) -> Iterator[Task]:
+    """Join the hub at `url` and give its tasks, one at a time, until it is done.
+
+    The connection lives in a thread of its own, so the hub's pings are answered while the script trains. If the script
+    is slower than the rounds, it gets the newest task next.
+
+    Args:
+        url: such as `ws://192.168.1.20:8765`.
+        name: what this edge is called; by default the machine's name and a few random letters.
+        examples: how many examples there are here, for the hub's log.
+        patience: seconds to wait for a hub that went away.
+
+    Raises:
+        Unreachable, TurnedAway, ConfigError: as `fededge join` does.
+    """
+    tasks: queue.Queue[Task | FedhubError | None] = queue.Queue()
+    agent = Agent(
+        url=url,
+        edge=name or own_name(),
+        role=Role.TRAINER,
+        learner=_Lent(tasks, examples),
+        patience=Patience(again=patience),
+        dice=random.Random(),
+        tell=lambda line: None,
+    )
+
+    def live() -> None:
+        try:
+            asyncio.run(agent.live())
+        except FedhubError as error:
+            tasks.put(error)
+        tasks.put(None)
+
+    threading.Thread(target=live, name="fedhub edge", daemon=True).start()
+    while (task := tasks.get()) is not None:
+        while isinstance(task, Task) and not tasks.empty():
+            newer = tasks.get()
+            if newer is None:
+                return
+            task = newer
+        if isinstance(task, FedhubError):
+            raise task
+        yield task

@@ -1,0 +1,200 @@
+"""One connection to the hub, from Hello to the end: gets ready, takes tasks, hands in answers."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from edge.learner import Learner
+from shared import __version__
+from shared.codec import Decoded, Frame, encode
+from shared.errors import ConfigError, ProtocolError
+from shared.link import Link
+from shared.messages import (
+    PROTOCOL_VERSIONS,
+    Evaluate,
+    Evaluation,
+    Farewell,
+    Goodbye,
+    Hello,
+    News,
+    Ready,
+    Receipt,
+    Role,
+    Task,
+    ToEdge,
+    Train,
+    Update,
+    Welcome,
+)
+from shared.tensors import ModelSpec, Tensors
+
+Key = tuple[str, str, int, int]
+
+
+@dataclass
+class Desk:
+    """What an edge is working on. It outlives connections: work goes on while the hub cannot be reached."""
+
+    model: str | None = None
+    """Hash of the model on the desk."""
+    tensors: Tensors = field(default_factory=dict)
+    task: Key | None = None
+    work: "asyncio.Task[Frame | None] | None" = None
+    """The answer in the making, or made."""
+
+    def drop(self) -> None:
+        """Give up the present work: something newer has come."""
+        if self.work is not None:
+            self.work.cancel()
+        self.task = self.work = None
+
+
+@dataclass
+class EdgeSession:
+    """One stay at the hub.
+
+    Args:
+        link: to the hub.
+        edge: this edge's id.
+        role: what it is there for.
+        learner: does the work.
+        desk: what is being worked on.
+        tell: takes a line for the log.
+    """
+
+    link: Link[ToEdge]
+    edge: str
+    role: Role
+    learner: Learner
+    desk: Desk
+    tell: Callable[[str], None]
+    _new: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def stay(self) -> Goodbye:
+        """Stay until the hub says goodbye, and give what it said.
+
+        Raises:
+            LinkClosed: the connection was lost; the desk keeps the work.
+            ProtocolError: the hub said what may not be said.
+            ConfigError: this edge's app does not fit the run, or fails; the hub was told.
+            WentAway: the (simulated) device goes offline.
+        """
+        hello = Hello(versions=PROTOCOL_VERSIONS, edge=self.edge, role=self.role, agent=f"fedhub {__version__}")
+        await self.link.send(hello)
+        welcome = (await self.link.receive()).message
+        if isinstance(welcome, Goodbye):
+            return welcome
+        if not isinstance(welcome, Welcome):
+            raise ProtocolError("the hub's first word must be Welcome or Goodbye")
+        try:
+            await self._get_ready(welcome)
+            return await self._work(ModelSpec(welcome.spec))
+        except ConfigError as error:
+            await self.link.send(Goodbye(code=Farewell.LEAVING, reason=str(error)[:1000]))
+            raise
+
+    async def _get_ready(self, welcome: Welcome) -> None:
+        self.tell(f"joined run {welcome.run} ({welcome.algorithm}, round {welcome.round} of {welcome.rounds})")
+        holdings = await self.learner.prepare(welcome)
+        self.link.expect(ModelSpec(welcome.spec))
+        await self.link.send(Ready(examples=holdings.examples, data_bytes=holdings.data_bytes, model=self.desk.model))
+
+    async def _work(self, spec: ModelSpec) -> Goodbye:
+        """Listen and hand in answers, side by side, until the hub says goodbye or one of the two fails."""
+        listening = asyncio.create_task(self._listen(spec))
+        delivering = asyncio.create_task(self._deliver())
+        try:
+            await asyncio.wait([listening, delivering], return_when=asyncio.FIRST_COMPLETED)
+            if delivering.done():
+                delivering.result()
+            return await listening
+        finally:
+            for task in (listening, delivering):
+                task.cancel()
+            await asyncio.gather(listening, delivering, return_exceptions=True)
+
+    async def _listen(self, spec: ModelSpec) -> Goodbye:
+        while True:
+            heard = await self.link.receive()
+            match heard.message:
+                case Train() | Evaluate() as task:
+                    self._take(task, heard, spec)
+                case Receipt() as receipt:
+                    if not receipt.accepted:
+                        self.tell(f"round {receipt.round}: refused ({receipt.code}): {receipt.reason}")
+                case Goodbye() as goodbye:
+                    return goodbye
+                case News():
+                    pass
+                case Welcome():
+                    raise ProtocolError("Welcome is said once")
+                case message:
+                    assert_never(message)
+
+    def _take(self, task: Task, heard: Decoded[ToEdge], spec: ModelSpec) -> None:
+        """Put a task on the desk, unless it is the one that lies there already."""
+        if heard.segments:
+            self.desk.model, self.desk.tensors = task.model, spec.views(heard.segments)
+        elif self.desk.model != task.model:
+            raise ProtocolError(f"the hub left out model {task.model[:12]}, which this edge does not hold")
+        key = (type(task).__name__, task.run, task.round, task.attempt if isinstance(task, Train) else 0)
+        if key != self.desk.task:
+            self.desk.drop()
+            self.desk.task = key
+            self.desk.work = asyncio.create_task(self._answer(task, self.desk.tensors, spec))
+        self._new.set()
+
+    async def _answer(self, task: Task, model: Tensors, spec: ModelSpec) -> Frame | None:
+        """Do a task; give the encoded answer."""
+        began = time.monotonic()
+        match task:
+            case Train():
+                trained = await self.learner.train(task, model)
+                seconds = time.monotonic() - began
+                loss = trained.metrics.get("loss")
+                self.tell(
+                    f"round {task.round}: trained on {trained.examples} examples in {seconds:.1f} s"
+                    + (f", loss {loss:.4g}" if loss is not None else "")
+                )
+                update = Update(
+                    run=task.run,
+                    round=task.round,
+                    attempt=task.attempt,
+                    model=task.model,
+                    spec=spec.digest,
+                    examples=trained.examples,
+                    metrics=trained.metrics,
+                    seconds=seconds,
+                )
+                return encode(update, (trained.tensors[tensor.name] for tensor in spec.tensors))
+            case Evaluate():
+                measured = await self.learner.evaluate(task, model)
+                if measured is None:
+                    return None
+                return encode(
+                    Evaluation(
+                        run=task.run,
+                        round=task.round,
+                        model=task.model,
+                        examples=measured.examples,
+                        metrics=measured.metrics,
+                    )
+                )
+
+    async def _deliver(self) -> None:
+        """Hand in each answer once, as soon as it is made; work that is given up delivers nothing."""
+        delivered = None
+        while True:
+            await self._new.wait()
+            self._new.clear()
+            work = self.desk.work
+            if work is None or work is delivered:
+                continue
+            await asyncio.wait([work])
+            if work.cancelled():
+                continue
+            if frame := work.result():
+                await self.link.send(frame)
+            delivered = work

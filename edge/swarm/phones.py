@@ -1,0 +1,84 @@
+"""Runs a swarm: an agent for each phone, all in one event loop, with one import of torch and one thread to train."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from edge.agent import Agent, Patience
+from edge.app import App
+from edge.swarm.device import Profile, SimulatedDevice
+from edge.torch_learner import TorchLearner, Workshop
+from shared.messages import Role
+
+
+@dataclass(frozen=True)
+class Swarm:
+    """A swarm of phones, and perhaps an evaluator among them.
+
+    Args:
+        url: of the hub.
+        app: what to train.
+        devices: name and profile of each phone's device.
+        prefix: phones are called `prefix-01`, `prefix-02`, ...
+        seed: of the devices' dice.
+        evaluator: whether one more edge holds the app's test data.
+        device: where torch computes.
+        options: text options for the app.
+        patience: how long to try to reach the hub.
+        tell: takes a line for the log.
+    """
+
+    url: str
+    app: App
+    devices: list[tuple[str, Profile]]
+    prefix: str
+    seed: int
+    evaluator: bool
+    device: str
+    options: dict[str, str]
+    patience: Patience
+    tell: Callable[[str], None]
+
+    async def live(self) -> None:
+        """Serve the hub with all phones until it is done; what ends one phone for good ends the swarm.
+
+        Raises:
+            Unreachable, TurnedAway, ConfigError: as an agent does.
+        """
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="training") as executor:
+            workshop = Workshop(self.app, device=self.device, executor=executor)
+            agents = [self._phone(index, workshop) for index in range(len(self.devices))]
+            if self.evaluator:
+                agents.append(self._agent(f"{self.prefix}-evaluator", self._learner("", Role.EVALUATOR, 0, workshop)))
+            lives = [asyncio.create_task(agent.live()) for agent in agents]
+            try:
+                await asyncio.gather(*lives)
+            finally:
+                for life in lives:
+                    life.cancel()
+                await asyncio.gather(*lives, return_exceptions=True)
+
+    def _phone(self, index: int, workshop: Workshop) -> Agent:
+        width = max(2, len(str(len(self.devices))))
+        name = f"{self.prefix}-{index + 1:0{width}d}"
+        _, profile = self.devices[index]
+        learner = self._learner(name, Role.TRAINER, index, workshop)
+        return self._agent(name, SimulatedDevice(learner, profile, self.seed, index))
+
+    def _learner(self, name: str, role: Role, index: int, workshop: Workshop) -> TorchLearner:
+        return TorchLearner(workshop, name, role, index, len(self.devices), self.options)
+
+    def _agent(self, name: str, learner: TorchLearner | SimulatedDevice) -> Agent:
+        role = Role.TRAINER if isinstance(learner, SimulatedDevice) else learner.role
+        dice = random.Random(f"{self.seed} {name}")
+        return Agent(
+            url=self.url,
+            edge=name,
+            role=role,
+            learner=learner,
+            patience=self.patience,
+            dice=dice,
+            tell=lambda line: self.tell(f"{name}: {line}"),
+        )

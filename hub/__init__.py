@@ -1,0 +1,1 @@
+"""The hub: asks edges to train, averages what they answer in time, and tells what happened."""

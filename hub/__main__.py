@@ -1,0 +1,222 @@
+"""The command line of a hub: serve an app, show a demo, watch a hub that runs somewhere."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+from cyclopts import Parameter
+
+from hub.config import FILE, HELP, Layer, Settings, from_environment, from_file, resolve
+from shared import __version__
+from shared.console import command_line, pairs, result, run, say, stop_signals, until_stopped
+from shared.errors import ConfigError, ExitCode, FedhubError
+
+cli = command_line(
+    "fedhub", version=__version__, help="A hub that trains one model on many edges' data, which never leaves them."
+)
+
+# One flag for each setting: what an operator may choose is written down once, in hub/config.py.
+Flags = make_dataclass(
+    "Flags",
+    [
+        (name, Annotated[kind | None, Parameter(help=f"{HELP[name]} [{default}]", show_default=False)], None)
+        for name, kind, default in (
+            (one.name, get_type_hints(Settings)[one.name], one.default) for one in fields(Settings)
+        )
+    ],
+    frozen=True,
+    kw_only=True,
+)
+Flags.__module__ = __name__  # Python 3.11 says "types", and cyclopts does not look into what is built in
+
+Chosen = Annotated[Flags, Parameter(name="*", group="Settings")]  # type: ignore[valid-type]  # made above
+AppName = Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist")]
+Set = Annotated[
+    list[str],
+    Parameter(name="--set", negative="", show_default=False, help="text option for the app, like net=cnn; repeatable"),
+]
+Json = Annotated[
+    bool, Parameter(name="--json", negative="", show_default=False, help="end with one line of JSON on stdout")
+]
+Compare = Annotated[
+    bool, Parameter(help="at the end, train on one edge's data alone and on all data in one place, to compare")
+]
+ConfigFile = Annotated[
+    Path | None, Parameter(name="--config", show_default=False, help=f"settings file [{FILE}, if there is one]")
+]
+
+_OTHER_VARIABLES = frozenset({"FEDHUB_DATA"})  # where data sets are kept; read by edges
+
+
+@cli.command
+def serve(
+    app: AppName = "",
+    *,
+    resume: Annotated[Path | None, Parameter(help="run folder to go on with")] = None,
+    set_: Set = [],  # noqa: B006  # cyclopts gives each call a list of its own
+    evaluator: Annotated[bool, Parameter(help="measure the model here if the app has held-out data")] = True,
+    compare: Compare = False,
+    json_: Json = False,
+    config: ConfigFile = None,
+    flags: Chosen = Flags(),  # noqa: B008  # frozen
+) -> ExitCode:
+    """Open a hub for an app and play its rounds with whoever joins."""
+    if not (app or resume):
+        raise ConfigError("which app? Write fedhub serve my_app.py, or fedhub serve digits")
+
+    from hub.server import Wishes
+
+    wishes = Wishes(
+        layers=_layers(flags, config),
+        app=app,
+        options=pairs(set_, flag="--set"),
+        resume=resume,
+        evaluator=evaluator,
+    )
+    return _serve(wishes, compare=compare, json_=json_)
+
+
+@cli.command
+def demo(
+    app: AppName = "digits",
+    *,
+    edges: Annotated[int, Parameter(help="how many simulated edges")] = 10,
+    profile: Annotated[str, Parameter(help="kinds of devices, in turn")] = "laptop:7,slow:2,flaky:1",
+    set_: Set = [],  # noqa: B006  # cyclopts gives each call a list of its own
+    compare: Compare = True,
+    json_: Json = False,
+    config: ConfigFile = None,
+    flags: Chosen = Flags(),  # noqa: B008  # frozen
+) -> ExitCode:
+    """Show a federation on this machine: a hub, ten simulated edges, two of them slow, one flaky, and an evaluator."""
+    from hub.companions import as_flags
+    from hub.server import Wishes
+
+    options = pairs(set_, flag="--set")
+    shown = Layer("demo", {"deadline": 1.0, "wait_for": edges, "port": 0})
+    layers = (*_layers(flags, config), shown)
+    seed = str(resolve(*layers).settings.seed)
+    swarm = ("swarm", "{url}", app, "-n", str(edges), "--profile", profile, "--seed", seed)
+    say(f"demo: {app} on {edges} simulated edges ({profile}), real websockets, nothing leaves this machine")
+    wishes = Wishes(
+        layers=layers,
+        app=app,
+        options=options,
+        evaluator=False,
+        swarm=(*swarm, "--evaluator", "--wait", "30", "--patience", "10", "--quiet", *as_flags(options)),
+    )
+    return _serve(wishes, compare=compare, json_=json_)
+
+
+@cli.command
+def watch(
+    url: Annotated[str, Parameter(help="of the hub, like ws://192.168.1.20:8765")],
+    *,
+    log: Annotated[str, Parameter(help="auto, pretty or json")] = "auto",
+) -> None:
+    """Follow a running hub from anywhere."""
+    from hub.views.watch import watch as follow
+
+    asyncio.run(until_stopped(follow(url, log=log)))
+
+
+@cli.command
+def check(app: AppName, *, set_: Set = []) -> ExitCode:  # noqa: B006  # cyclopts gives each call a list of its own
+    """Try an app on this machine: train one epoch, measure once, and say what it weighs on the wire."""
+    from hub.companions import as_flags
+
+    command = [sys.executable, "-m", "edge", "check", app, *as_flags(pairs(set_, flag="--set"))]
+    return ExitCode(subprocess.run(command, check=False).returncode)  # our own program
+
+
+config_cli = command_line("config", version=__version__, help="Look at the settings.")
+cli.command(config_cli)
+
+
+@config_cli.command
+def show(*, config: ConfigFile = None, json_: Json = False, flags: Chosen = Flags()) -> None:  # noqa: B008  # frozen
+    """Show every setting, its value, and where it came from."""
+    resolved = resolve(*_layers(flags, config))
+    values = {one.name: getattr(resolved.settings, one.name) for one in fields(Settings)}
+    if json_:
+        result(json.dumps({name: {"value": values[name], "from": resolved.sources[name]} for name in values}))
+        return
+    for name, value in values.items():
+        shown = "" if value is None else json.dumps(value)
+        result(f"{name:<20} {shown:<14} {resolved.sources[name]:<24} {HELP[name]}")
+
+
+def _layers(flags: Any, config: Path | None) -> tuple[Layer, ...]:
+    """Give the sources of settings: flags win over the environment, that over the file."""
+    said = {one.name: getattr(flags, one.name) for one in fields(flags)}
+    layers = [
+        Layer("flag", {name: value for name, value in said.items() if value is not None}),
+        from_environment(os.environ, others=_OTHER_VARIABLES),
+    ]
+    if config or Path(FILE).is_file():
+        layers.append(from_file(config or Path(FILE)))
+    return tuple(layers)
+
+
+def _serve(wishes: Any, *, compare: bool, json_: bool) -> ExitCode:
+    """Play a run, and say at its end what came of it."""
+    from hub.server import Ended, Hub
+
+    async def life() -> Ended | None:
+        hub = Hub(wishes)
+        with stop_signals(hub.stop):
+            return await hub.serve()
+
+    ended = asyncio.run(life())
+    if ended is None:
+        say("stopped before the first round; nothing was saved")
+        return ExitCode.DONE
+    from hub.views.summary import closing_words
+
+    alone = _compare(ended) if compare and not ended.stopped and ended.code is ExitCode.DONE else {}
+    for line in closing_words(ended.summary, ended.run.folder, compared=alone, finished=not ended.stopped):
+        say(line)
+    if json_:
+        result(ended.summary.to_json())
+    return ended.code
+
+
+def _compare(ended: Any) -> Mapping[str, float]:
+    """Have an edge process train without federation; nothing is compared if it cannot."""
+    from hub.companions import as_flags, edge_command
+
+    settings, run = ended.run.settings, ended.run
+    say("comparing with training alone and centralised ...")
+    plan = msgspec.json.encode(ended.plan).decode()
+    arguments = (
+        "compare",
+        run.app,
+        "--edges",
+        str(len(ended.summary.data_bytes)),
+        "--rounds",
+        str(ended.summary.rounds),
+    )
+    try:
+        answer = asyncio.run(
+            edge_command(*arguments, "--metric", settings.metric, "--plan", plan, *as_flags(run.options))
+        )
+    except FedhubError as error:
+        say(f"nothing to compare with: {error}")
+        return {}
+    return dict(json.loads(answer))
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(cli))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Many updates into one model: pure arithmetic, one file for each idea."""

@@ -1,0 +1,86 @@
+"""What edges say, waiting in one line for the coordinator; a full line makes the speakers wait, not the memory grow."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shared.codec import Decoded
+from shared.messages import Evaluation, Update
+
+
+@dataclass(frozen=True)
+class Joined:
+    """An edge has become ready."""
+
+    edge: str
+    arrived: float
+
+
+@dataclass(frozen=True)
+class Left:
+    """An edge's session has ended."""
+
+    edge: str
+    arrived: float
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An edge has sent an update or an evaluation."""
+
+    edge: str
+    heard: Decoded[Update] | Decoded[Evaluation]
+    arrived: float
+    """When it had come in whole, in seconds of the hub's steady clock: a long queue makes nobody late."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The operator wants the hub to stop."""
+
+    arrived: float
+
+
+Item = Joined | Left | Answered | Stop
+
+
+class Inbox:
+    """Items in the order of their arrival."""
+
+    def __init__(self, clock: Callable[[], float], *, room: int = 64) -> None:
+        """Make speakers wait while more than `room` items are there; `clock` is the hub's steady clock."""
+        self._clock = clock
+        self._room = room
+        self._items: deque[Item] = deque()
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+
+    def post(self, item: Item) -> None:
+        """Put an item in and never wait."""
+        self._items.append(item)
+        self._filled.set()
+
+    async def put(self, item: Item) -> None:
+        """Put an item in, and wait until there is room again: the session that waits here reads no further."""
+        self.post(item)
+        while len(self._items) > self._room:
+            self._drained.clear()
+            await self._drained.wait()
+
+    async def next(self, until: float | None = None) -> Item | None:
+        """Take the next item, or None if there is none and the time `until` has come. What is there is given first."""
+        while not self._items:
+            self._filled.clear()
+            left = None if until is None else until - self._clock()
+            if left is not None and left <= 0:
+                return None
+            try:
+                async with asyncio.timeout(left):
+                    await self._filled.wait()
+            except TimeoutError:
+                pass
+        item = self._items.popleft()
+        if len(self._items) <= self._room:
+            self._drained.set()
+        return item

@@ -1,0 +1,75 @@
+"""Who is here: one session for each edge, where a returning edge takes the place of its old connection."""
+
+from typing import Protocol
+
+from shared.codec import Frame
+from shared.messages import Goodbye, Message, Role
+
+
+class Broadcast:
+    """A task for many edges, encoded once: with the model, and without it for edges that still hold it."""
+
+    def __init__(self, *, model: str, full: Frame, light: Frame) -> None:
+        self.model = model
+        self.full = full
+        self.light = light
+
+
+class Session(Protocol):
+    """One edge's stay, as the roster knows it."""
+
+    @property
+    def edge(self) -> str: ...
+
+    @property
+    def role(self) -> Role: ...
+
+    def offer(self, task: Broadcast) -> None:
+        """Send `task` when the line is free, in place of an older one that has not gone out."""
+        ...
+
+    def say(self, message: Message) -> None:
+        """Send a small message, in order, when the line is free."""
+        ...
+
+    async def dismiss(self, goodbye: Goodbye, code: int) -> None:
+        """Say goodbye and close, within seconds."""
+        ...
+
+
+class Roster:
+    """The sessions of all edges that are ready, by edge id."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+
+    def add(self, session: Session) -> Session | None:
+        """Take in a session; give back the one whose place it takes, if any."""
+        replaced = self._sessions.pop(session.edge, None)
+        self._sessions[session.edge] = session
+        return replaced
+
+    def remove(self, session: Session) -> bool:
+        """Take out a session; tell whether it was still the edge's present one."""
+        if self._sessions.get(session.edge) is not session:
+            return False
+        del self._sessions[session.edge]
+        return True
+
+    def ids(self, role: Role) -> list[str]:
+        """List who is here in this role, in alphabetical order."""
+        return sorted(edge for edge, session in self._sessions.items() if session.role is role)
+
+    def offer(self, edge: str, task: Broadcast) -> None:
+        """Give an edge a task, if it is here."""
+        if session := self._sessions.get(edge):
+            session.offer(task)
+
+    def say(self, edge: str, message: Message) -> None:
+        """Send an edge a small message, if it is here."""
+        if session := self._sessions.get(edge):
+            session.say(message)
+
+    def everyone(self) -> list[Session]:
+        """List all sessions."""
+        return list(self._sessions.values())

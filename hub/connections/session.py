@@ -1,0 +1,229 @@
+"""One edge's stay, from its first word to its last: greets it, hands on what it says, sends it what is newest."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from hub.connections.inbox import Answered, Inbox, Joined, Left
+from hub.connections.roster import Broadcast, Roster
+from hub.events import EdgeJoined, EdgeLeft, StrangerRefused, to_line
+from hub.feed import Feed
+from shared.errors import LinkClosed, ProtocolError
+from shared.link import Link
+from shared.messages import (
+    PROTOCOL_VERSIONS,
+    Evaluation,
+    Farewell,
+    Goodbye,
+    Hello,
+    Message,
+    News,
+    Ready,
+    Role,
+    ToHub,
+    Update,
+    Welcome,
+)
+from shared.tensors import ModelSpec
+
+_HELLO_WITHIN = 5.0
+_GOODBYE_WITHIN = 3.0
+_MOST_LETTERS = 256
+
+_POLICY = 1008
+_PROTOCOL = 1002
+
+
+class EdgeSession:
+    """An edge that is ready, and the two directions of its link."""
+
+    def __init__(self, link: Link[ToHub], *, hello: Hello, ready: Ready) -> None:
+        self.edge = hello.edge
+        self.role = hello.role
+        self._link = link
+        self._holds = ready.model
+        self._task: Broadcast | None = None
+        self._letters: deque[Message] = deque()
+        self._wake = asyncio.Event()
+
+    def offer(self, task: Broadcast) -> None:
+        """Send `task` when the line is free, in place of an older one that has not gone out."""
+        self._task = task
+        self._wake.set()
+
+    def say(self, message: Message) -> None:
+        """Send a small message when the line is free; an edge that lets them pile up is cut off."""
+        if len(self._letters) >= _MOST_LETTERS:
+            self._link.abort()
+        self._letters.append(message)
+        self._wake.set()
+
+    async def dismiss(self, goodbye: Goodbye, code: int) -> None:
+        """Say goodbye and close; whoever does not listen is cut off after seconds."""
+        try:
+            async with asyncio.timeout(_GOODBYE_WITHIN):
+                await self._link.send(goodbye)
+                await self._link.close(code, goodbye.reason)
+        except (LinkClosed, TimeoutError):
+            self._link.abort()
+
+    async def write(self) -> None:
+        """Send what is offered and said, for as long as the link lasts."""
+        try:
+            await self._write()
+        except LinkClosed:
+            pass  # the reading side hears of it too, and says so
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._letters or self._task:
+                if self._letters:
+                    await self._link.send(self._letters.popleft())
+                elif task := self._task:
+                    self._task = None
+                    await self._link.send(task.light if self._holds == task.model else task.full)
+                    self._holds = task.model
+
+    async def read(self, inbox: Inbox, clock: Callable[[], float]) -> str:
+        """Hand on what the edge says until it leaves; give its reason."""
+        while True:
+            heard = await self._link.receive()
+            match heard.message:
+                case Update() | Evaluation():
+                    await inbox.put(Answered(self.edge, heard, clock()))  # type: ignore[arg-type]  # narrowed by match
+                case Goodbye() as goodbye:
+                    return goodbye.reason or goodbye.code
+                case Hello() | Ready():
+                    raise ProtocolError("Hello and Ready are said once, at the beginning")
+
+
+class Reception:
+    """Greets each connection and stays with it until it ends."""
+
+    def __init__(
+        self,
+        *,
+        welcome: Callable[[int], Awaitable[Welcome]],
+        roster: Roster,
+        inbox: Inbox,
+        feed: Feed,
+        clock: Callable[[], float],
+    ) -> None:
+        """Get to know the house.
+
+        Args:
+            welcome: makes the Welcome for a protocol version, as soon as the hub has a model.
+            roster, inbox, feed: where edges are listed, what they say goes, and news is told.
+            clock: the hub's steady clock, in seconds.
+        """
+        self._welcome = welcome
+        self._roster = roster
+        self._inbox = inbox
+        self._feed = feed
+        self._clock = clock
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    async def receive(self, link: Link[ToHub]) -> None:
+        """See one connection through, from greeting to farewell; no failure of it reaches anybody else."""
+        try:
+            hello = await self._hello(link)
+            if hello is None:
+                return
+            if hello.role is Role.WATCHER:
+                await self._tell(link)
+            else:
+                await self._host(link, hello)
+        except ProtocolError as error:
+            self._feed.publish(StrangerRefused(peer=link.peer, reason=str(error)))
+            await link.close(_PROTOCOL, str(error))
+        except LinkClosed:
+            pass  # it left before it was an edge: nothing happened
+
+    async def _hello(self, link: Link[ToHub]) -> Hello | None:
+        """Hear who is there; None if it was turned away for its protocol version."""
+        try:
+            async with asyncio.timeout(_HELLO_WITHIN):
+                hello = (await link.receive()).message
+        except TimeoutError:
+            raise ProtocolError(f"no Hello within {_HELLO_WITHIN:.0f} s") from None
+        if not isinstance(hello, Hello):
+            raise ProtocolError("the first message must be Hello")
+        if not set(hello.versions) & set(PROTOCOL_VERSIONS):
+            ours, theirs = max(PROTOCOL_VERSIONS), max(hello.versions)
+            older, fix = ("hub", "the hub") if theirs > ours else ("edge", "this edge")
+            reason = (
+                f"the hub speaks protocol version {ours}, this edge {theirs}: the {older} is older. "
+                f"Update {fix}: pip install --upgrade fedhub"
+            )
+            self._feed.publish(StrangerRefused(peer=link.peer, reason=reason))
+            await link.send(Goodbye(code=Farewell.PROTOCOL_VERSION, reason=reason))
+            await link.close(_POLICY, "protocol version")
+            return None
+        return hello
+
+    async def _host(self, link: Link[ToHub], hello: Hello) -> None:
+        """Have an edge as a guest: welcome, ready, and then both directions until the link ends."""
+        version = max(set(hello.versions) & set(PROTOCOL_VERSIONS))
+        welcome = await self._welcome(version)
+        await link.send(welcome)
+        link.expect(ModelSpec(welcome.spec))
+        ready = (await link.receive()).message
+        if isinstance(ready, Goodbye):
+            self._feed.publish(StrangerRefused(peer=link.peer, reason=f"{hello.edge} left: {ready.reason}"))
+            return
+        if not isinstance(ready, Ready):
+            raise ProtocolError("after Welcome comes Ready")
+        session = EdgeSession(link, hello=hello, ready=ready)
+        reason = "went away"
+        if replaced := self._roster.add(session):
+            goodbye = Goodbye(code=Farewell.REPLACED, reason=f"another connection took the name {session.edge}")
+            farewell = asyncio.create_task(replaced.dismiss(goodbye, _POLICY))
+            self._farewells.add(farewell)
+            farewell.add_done_callback(self._farewells.discard)
+        self._feed.publish(
+            EdgeJoined(
+                edge=session.edge,
+                role=session.role,
+                agent=hello.agent,
+                examples=ready.examples,
+                data_bytes=ready.data_bytes,
+                here=self._here,
+            )
+        )
+        self._inbox.post(Joined(session.edge, self._clock()))
+        writing = asyncio.create_task(session.write())
+        try:
+            reason = await session.read(self._inbox, self._clock)
+        except LinkClosed as closed:
+            reason = closed.reason or reason
+        except ProtocolError as error:
+            reason = f"broke the protocol: {error}"
+            await link.close(_PROTOCOL, str(error))
+        finally:
+            writing.cancel()
+            await asyncio.wait([writing])
+            if self._roster.remove(session):
+                self._inbox.post(Left(session.edge, self._clock()))
+                self._feed.publish(EdgeLeft(edge=session.edge, role=session.role, reason=reason, here=self._here))
+
+    @property
+    def _here(self) -> int:
+        return len(self._roster.ids(Role.TRAINER))
+
+    async def _tell(self, link: Link[ToHub]) -> None:
+        """Tell a watcher the news until it leaves or the feed ends."""
+        follower = self._feed.follow(recent=True)
+        leaving = asyncio.create_task(link.receive())
+        leaving.add_done_callback(lambda _: self._feed.forget(follower))
+        try:
+            async for stamped in follower:
+                await link.send(News(facts=(to_line(stamped),)))
+            if not leaving.done():
+                await link.send(Goodbye(code=Farewell.DONE, reason="the hub has stopped"))
+                await link.close(1000, "the hub has stopped")
+        finally:
+            self._feed.forget(follower)
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)

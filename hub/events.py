@@ -1,0 +1,196 @@
+"""What can happen in a federation, as frozen facts: the one vocabulary of the log, the files and every view."""
+
+from typing import Literal
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit_defaults=False):
+    """What every fact has: an `event`, the class's name."""
+
+
+class RunStarted(Event, frozen=True, kw_only=True):
+    """The hub has a model and begins, or goes on with, a run."""
+
+    run: str
+    name: str
+    algorithm: str
+    parameters: int
+    model_bytes: int
+    model: str
+    """SHA-256 of the model the run begins with."""
+    round: int
+    """Rounds committed already: 0 unless the run is resumed."""
+    rounds: int
+    metric: str
+
+
+class EdgeJoined(Event, frozen=True, kw_only=True):
+    """An edge is ready to be asked."""
+
+    edge: str
+    role: str
+    agent: str
+    examples: int
+    data_bytes: int
+    here: int
+    """How many trainers are here now."""
+
+
+class EdgeLeft(Event, frozen=True, kw_only=True):
+    """An edge's connection ended."""
+
+    edge: str
+    role: str
+    reason: str
+    here: int
+
+
+class StrangerRefused(Event, frozen=True, kw_only=True):
+    """A connection was turned away before it became an edge."""
+
+    peer: str
+    reason: str
+
+
+class WaitingForEdges(Event, frozen=True, kw_only=True):
+    """Too few trainers are here to begin a round."""
+
+    here: int
+    needed: int
+
+
+class RoundStarted(Event, frozen=True, kw_only=True):
+    """A cohort was asked to train."""
+
+    round: int
+    attempt: int
+    cohort: tuple[str, ...]
+    goal: int
+    quorum: int
+    seconds: float
+    """Time until the deadline."""
+
+
+class UpdateAccepted(Event, frozen=True, kw_only=True):
+    """An update counts."""
+
+    round: int
+    edge: str
+    examples: int
+    loss: float | None
+    seconds: float
+    """From the round's start to the arrival of the update."""
+    nbytes: int
+
+
+class UpdateRefused(Event, frozen=True, kw_only=True):
+    """An update does not count, and why."""
+
+    round: int
+    edge: str
+    code: str
+    reason: str
+
+
+class RoundCommitted(Event, frozen=True, kw_only=True):
+    """The round's model is safe on disk."""
+
+    round: int
+    model: str
+
+
+class RoundClosed(Event, frozen=True, kw_only=True):
+    """All there is to say about a round that counts, its evaluation included."""
+
+    round: int
+    attempt: int
+    outcome: str
+    asked: int
+    answered: int
+    late: tuple[str, ...]
+    """Asked and here, but not answered by the deadline."""
+    left: tuple[str, ...]
+    """Asked, and gone before answering."""
+    refused: dict[str, str]
+    """Edges whose update was refused in this round, with the code."""
+    loss: float | None
+    """Mean training loss, weighted by examples."""
+    metrics: dict[str, float]
+    """Of the new model on held-out data; empty if nobody evaluated."""
+    evaluated: Literal["", "central", "federated"]
+    best: bool
+    """Whether the metric is the best so far."""
+    seconds: float
+    """From asking to the end of the evaluation."""
+    bytes_down: int
+    bytes_up: int
+    model: str
+
+
+class RoundAbandoned(Event, frozen=True, kw_only=True):
+    """Too few answered; the answers are thrown away and the round is asked again."""
+
+    round: int
+    attempt: int
+    asked: int
+    answered: int
+    needed: int
+    late: tuple[str, ...]
+    left: tuple[str, ...]
+    refused: dict[str, str]
+
+
+class StopRequested(Event, frozen=True, kw_only=True):
+    """The operator asked the hub to stop."""
+
+    round: int
+    answered: int
+    asked: int
+
+
+class RunEnded(Event, frozen=True, kw_only=True):
+    """The run is over, for now or for good."""
+
+    reason: str
+    finished: bool
+    """False if the run can be resumed."""
+    rounds: int
+    """Rounds committed."""
+    model: str
+    seconds: float
+
+
+class Missed(Event, frozen=True, kw_only=True):
+    """A follower was too slow and lost this many facts; its view may be incomplete."""
+
+    count: int
+
+
+Fact = (
+    RunStarted | EdgeJoined | EdgeLeft | StrangerRefused | WaitingForEdges | RoundStarted | UpdateAccepted
+    | UpdateRefused | RoundCommitted | RoundClosed | RoundAbandoned | StopRequested | RunEnded | Missed
+)  # fmt: skip
+
+
+class Stamped(msgspec.Struct, frozen=True):
+    """A fact with its place in the run: one line of `events.jsonl`."""
+
+    seq: int
+    time: float
+    """Seconds since 1970, by the hub's clock."""
+    fact: Fact
+
+
+def to_line(stamped: Stamped) -> str:
+    """Write a fact as one line of JSON, without the line's end."""
+    return msgspec.json.encode(stamped).decode()
+
+
+def from_line(line: str | bytes) -> Stamped:
+    """Read a line of `events.jsonl`.
+
+    Raises:
+        msgspec.ValidationError, msgspec.DecodeError: it is not one.
+    """
+    return msgspec.json.decode(line, type=Stamped)

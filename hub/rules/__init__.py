@@ -1,0 +1,1 @@
+"""What decides: pure rules that touch neither clock, network nor disk."""

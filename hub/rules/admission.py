@@ -1,0 +1,135 @@
+"""Decides whether an update may count; every reason to refuse one is here."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from hub.rules.rounds import Round
+from shared.codec import Decoded
+from shared.errors import SpecMismatch
+from shared.messages import Update
+from shared.tensors import Array, ModelSpec, Tensors
+
+
+class Code(StrEnum):
+    """Why an update is refused."""
+
+    FOREIGN = "foreign"
+    """It belongs to another run."""
+    LATE = "late"
+    """Its round is over."""
+    STALE = "stale"
+    """It answers an earlier try at this round, or began with another model."""
+    UNASKED = "unasked"
+    """This edge was not asked in this round."""
+    DUPLICATE = "duplicate"
+    """This edge has answered already."""
+    BAD_EXAMPLES = "bad-examples"
+    MISSHAPEN = "misshapen"
+    """Its tensors are not those of the model."""
+    NOT_FINITE = "not-finite"
+    """It holds NaN or infinity."""
+    TOO_LARGE = "too-large"
+    """A number in it is too large to be added exactly."""
+
+
+FINAL = frozenset({Code.BAD_EXAMPLES, Code.MISSHAPEN, Code.NOT_FINITE, Code.TOO_LARGE})
+"""Refusals that asking again would not mend: the edge is not awaited any more in this round."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer to an update, not an error of ours."""
+
+    code: Code
+    reason: str
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """An update that counts."""
+
+    tensors: Tensors
+    examples: int
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What every update of a run is held against."""
+
+    run: str
+    spec: ModelSpec
+    max_examples: int
+
+    def standing(self, update: Update, *, edge: str, arrived: float, round: Round, model: str) -> Refusal | None:
+        """Ask the questions that cost nothing: is this an answer the open round waits for?
+
+        Args:
+            update: what came.
+            edge: who sent it.
+            arrived: when it had come in whole, on the round's clock.
+            round: the open round.
+            model: hash of the model that the round sent out.
+        """
+        if update.run != self.run:
+            return Refusal(Code.FOREIGN, f"the update is for run {update.run}, this is {self.run}")
+        if update.round < round.number or (update.round == round.number and arrived > round.deadline):
+            return Refusal(Code.LATE, f"round {update.round} was over when the update arrived")
+        if update.round > round.number or update.attempt != round.attempt or update.model != model:
+            return Refusal(
+                Code.STALE,
+                f"round {round.number}, try {round.attempt} is open; the update is for round {update.round}, "
+                f"try {update.attempt}, and began with model {update.model[:12]}",
+            )
+        if edge not in round.cohort:
+            return Refusal(Code.UNASKED, f"{edge} was not asked in round {round.number}")
+        if edge in round.answered:
+            return Refusal(Code.DUPLICATE, f"{edge} has answered round {round.number} already")
+        if not (math.isfinite(update.examples) and update.examples == int(update.examples)):
+            return Refusal(Code.BAD_EXAMPLES, f"{update.examples} is not a number of examples")
+        if not 1 <= update.examples <= self.max_examples:
+            return Refusal(
+                Code.BAD_EXAMPLES,
+                f"{update.examples} examples; 1 to {self.max_examples} are accepted (max_examples)",
+            )
+        return None
+
+    def contents(self, heard: Decoded[Update], *, fits: Callable[[int, float], bool]) -> Admitted | Refusal:
+        """Ask the questions that need a pass over the data: is it this model's, and can it be added?
+
+        Args:
+            heard: an update in good standing.
+            fits: whether so many examples times such a largest value can be taken in (`Aggregation.fits`).
+        """
+        update = heard.message
+        if update.spec != self.spec.digest:
+            return Refusal(Code.MISSHAPEN, "the update follows another model's spec; do hub and edge run the same app?")
+        try:
+            tensors = self.spec.views(heard.segments)
+        except SpecMismatch as error:
+            return Refusal(Code.MISSHAPEN, str(error))
+        for tensor in self.spec.tensors:
+            magnitude = _magnitude(tensors[tensor.name]) if tensor.is_float else 0.0
+            if not math.isfinite(magnitude):
+                return Refusal(Code.NOT_FINITE, f"tensor {tensor.name} holds NaN or infinity")
+            if not fits(int(update.examples), magnitude):
+                return Refusal(
+                    Code.TOO_LARGE,
+                    f"tensor {tensor.name} holds {magnitude:g}, too large to be added exactly for "
+                    f"{update.examples} examples",
+                )
+        bad = [name for name, value in update.metrics.items() if not math.isfinite(value)]
+        if bad:
+            return Refusal(Code.NOT_FINITE, f"{', '.join(sorted(bad))} is {update.metrics[bad[0]]}")
+        return Admitted(tensors, int(update.examples))
+
+
+def _magnitude(array: Array) -> float:
+    """Give the largest absolute value; NaN if there is one (minimum and maximum pass it on, and make no copies)."""
+    if array.size == 0:
+        return 0.0
+    low, high = float(np.min(array)), float(np.max(array))
+    return math.nan if math.isnan(low) or math.isnan(high) else max(-low, high)

@@ -1,0 +1,165 @@
+"""Begins a run or takes one up again: its folder, its settings, and the model it goes on from."""
+
+import json
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hub.companions import as_flags, edge_command
+from hub.config import OPERATORS_ALONE, Layer, Settings, from_app, resolve
+from hub.journal import Committed, Journal
+from shared.errors import ConfigError
+from shared.snapshot import read_tensors
+from shared.tensors import ModelSpec, Tensors
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What an app brings to a run."""
+
+    app: str
+    settings: dict[str, Any]
+    """Settings it recommends."""
+    has_test: bool
+    """Whether it has held-out data, so that an evaluator can measure the model."""
+    model: Tensors
+    """Its first model."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to be played, new or taken up again."""
+
+    id: str
+    folder: Path
+    app: str
+    options: dict[str, str]
+    has_test: bool
+    settings: Settings
+    newest: Committed
+    evaluations: dict[int, dict[str, float]]
+    journal: Journal
+
+
+async def ask_app(app: str, *, seed: int, options: dict[str, str]) -> Contract:
+    """Have an edge process load `app` and tell what it brings.
+
+    Args:
+        app: name or path, as the operator wrote it.
+        seed: of the first weights.
+        options: text options for the app.
+
+    Raises:
+        ConfigError: the app cannot be used; the sentence is the edge's own.
+    """
+    with tempfile.TemporaryDirectory(prefix="fedhub-") as folder:
+        file = Path(folder) / "model.safetensors"
+        answer = await edge_command("contract", app, "--model", str(file), "--seed", str(seed), *as_flags(options))
+        said = json.loads(answer)
+        return Contract(said["app"], said["settings"], said["test"], read_tensors(file))
+
+
+@asynccontextmanager
+async def begin_run(
+    contract: Contract, *, layers: tuple[Layer, ...], app: str, options: dict[str, str]
+) -> AsyncIterator[Run]:
+    """Begin a run with an app's first model, in a folder of its own.
+
+    Raises:
+        ConfigError: a setting is impossible, or the folder holds a run already.
+    """
+    settings = resolve(*layers, from_app(contract.settings, contract.app)).settings
+    folder = _new_folder(settings, contract.app)
+    async with Journal(folder) as journal:
+        kept = {
+            "app": app,
+            "options": options,
+            "test": contract.has_test,
+            "settings": {name: value for name, value in asdict(settings).items() if name not in OPERATORS_ALONE},
+        }
+        run = secrets.token_hex(4)
+        newest = await journal.begin(run=run, settings=kept, model=contract.model)
+        (folder / "config.json").write_text(json.dumps({"run": run, **kept}, indent=2) + "\n", "utf-8")
+        yield Run(
+            id=run,
+            folder=folder,
+            app=app,
+            options=options,
+            has_test=contract.has_test,
+            settings=settings,
+            newest=newest,
+            evaluations={},
+            journal=journal,
+        )
+
+
+@asynccontextmanager
+async def resume_run(folder: Path, *, layers: tuple[Layer, ...], contract: Contract | None) -> AsyncIterator[Run]:
+    """Take up the run in `folder` after its last committed round, with its settings unless the operator has others.
+
+    Args:
+        folder: the run's.
+        layers: the operator's settings, which win over the run's own.
+        contract: of an app that was named again, to see that it is the run's.
+
+    Raises:
+        ConfigError: there is no run, it is of another version, or it is of another model.
+    """
+    if not (folder / "journal.sqlite").is_file():
+        raise ConfigError(f"{folder} is not a run folder; those that can be resumed are in the folder runs")
+    async with Journal(folder) as journal:
+        run = await journal.resume()
+        kept = run.settings
+        if contract:
+            difference = ModelSpec.of(run.newest.model).difference(ModelSpec.of(contract.model))
+            if difference:
+                raise ConfigError(
+                    f"{folder} is a run of another model: {contract.app} has {difference}. "
+                    "Resume it without naming an app, or start a new run without --resume"
+                )
+        yield Run(
+            id=run.run,
+            folder=folder,
+            app=kept["app"],
+            options=kept["options"],
+            has_test=kept["test"],
+            settings=resolve(*layers, Layer(str(folder), kept["settings"])).settings,
+            newest=run.newest,
+            evaluations=run.evaluations,
+            journal=journal,
+        )
+
+
+def _new_folder(settings: Settings, app: str) -> Path:
+    """Make a folder for a new run: the operator's name for it, or date, time and app."""
+    parent = Path(settings.runs)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        if settings.name:
+            if Path(settings.name).name != settings.name:
+                raise ConfigError(
+                    f"name: {settings.name!r} must be a plain name; the folder above it is the setting runs"
+                )
+            folder = parent / settings.name
+            if (folder / "journal.sqlite").exists():
+                raise ConfigError(
+                    f"{folder} holds a run already; go on with --resume {folder}, or choose another --name"
+                )
+            folder.mkdir(exist_ok=True)
+            return folder
+        stem = f"{datetime.now().astimezone():%m%d-%H%M}-{Path(app).stem}"
+        for number in range(1, 1000):
+            folder = parent / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise ConfigError(f"runs: cannot make a run folder in {parent} ({error.strerror})") from None
+    raise ConfigError(f"runs: {parent} is full of runs called {stem}; choose a --name")

@@ -1,0 +1,267 @@
+"""Builds every part of a hub, once, opens its doors, and closes them again."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hub.aggregation.catalogue import algorithm
+from hub.companions import as_flags, companion
+from hub.config import Layer, Settings, resolve
+from hub.connections.inbox import Inbox, Stop
+from hub.connections.roster import Roster
+from hub.connections.session import Reception
+from hub.coordinator import Coordinator
+from hub.events import RunStarted
+from hub.feed import Feed, Follower
+from hub.rules.admission import Gate
+from hub.rules.progress import Progress
+from hub.runs import Contract, Run, ask_app, begin_run, resume_run
+from hub.views.log import follow_log
+from hub.views.record import record
+from hub.views.summary import Summary, sum_up
+from shared import __version__
+from shared.console import say
+from shared.errors import ExitCode, FedhubError
+from shared.link import Traffic, listen, port_of
+from shared.messages import Farewell, Goodbye, Plan, Welcome
+from shared.snapshot import write_tensors
+from shared.tensors import ModelSpec
+
+_SERVICE_RESTART, _NORMAL = 1012, 1000
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a command line asks of a hub.
+
+    Args:
+        layers: sources of settings, the strongest first.
+        app: name or path of the app; may be empty when resuming.
+        options: text options for the app.
+        resume: run folder to go on with, if any.
+        evaluator: whether to start an evaluator beside the hub if the app has held-out data.
+        swarm: arguments of a `fededge swarm` to start beside the hub and to end with it, if any.
+    """
+
+    layers: tuple[Layer, ...]
+    app: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    resume: Path | None = None
+    evaluator: bool = True
+    swarm: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended, for now or for good."""
+
+    code: ExitCode
+    stopped: bool
+    run: Run
+    plan: Plan
+    summary: Summary
+
+
+class Hub:
+    """One hub, from opening to closing."""
+
+    def __init__(self, wishes: Wishes) -> None:
+        """Get ready; `wishes.layers` say where to listen.
+
+        Raises:
+            ConfigError: a setting is impossible.
+        """
+        loop = asyncio.get_running_loop()
+        self._wishes = wishes
+        self._doors = resolve(*wishes.layers).settings
+        self._clock = loop.time
+        self._feed = Feed()
+        self._roster = Roster()
+        self._inbox = Inbox(self._clock)
+        self._traffic = Traffic()
+        self._welcome: asyncio.Future[Callable[[int], Welcome]] = loop.create_future()
+        self._life: asyncio.Task[Ended] | None = None
+        self._playing = False
+        self._failure: FedhubError | None = None
+
+    async def serve(self) -> Ended | None:
+        """Open the doors, play the run, close the doors. None if it was stopped before the run began.
+
+        Raises:
+            ConfigError: something the operator chose cannot be.
+            JournalError: the disk fails.
+            FedhubError: the swarm beside the hub failed.
+        """
+        self._life = asyncio.create_task(self._serve())
+        try:
+            return await self._life
+        except asyncio.CancelledError:
+            if self._failure:
+                raise self._failure from None
+            return None
+
+    def stop(self) -> None:
+        """Close or abandon the open round, save, say goodbye, and end."""
+        if self._playing:
+            self._inbox.post(Stop(self._clock()))
+        elif self._life:
+            self._life.cancel()
+
+    async def _serve(self) -> Ended:
+        wishes = self._wishes
+        async with AsyncExitStack() as stack:
+            url = await stack.enter_async_context(self._doors_open())
+            if wishes.swarm:
+                arguments = [part.format(url=url) for part in wishes.swarm]
+                await stack.enter_async_context(companion(*arguments, failed=self._fail))
+            contract = await ask_app(wishes.app, seed=self._doors.seed, options=wishes.options) if wishes.app else None
+            run = await stack.enter_async_context(self._open_run(contract))
+            if wishes.evaluator and run.has_test:
+                arguments = ["join", url, run.app, "--evaluator", "--name", "evaluator", *as_flags(run.options)]
+                await stack.enter_async_context(companion(*arguments, failed=self._warn))
+            return await self._play(run)
+
+    @asynccontextmanager
+    async def _doors_open(self) -> AsyncIterator[str]:
+        """Accept connections; give the hub's URL. Whoever comes before there is a model waits for its welcome."""
+        reception = Reception(
+            welcome=self._welcome_for, roster=self._roster, inbox=self._inbox, feed=self._feed, clock=self._clock
+        )
+        server = await listen(reception.receive, host=self._doors.host, port=self._doors.port, traffic=self._traffic)
+        url = f"ws://{_reachable(self._doors.host)}:{port_of(server)}"
+        say(f"fedhub {__version__} · listening on {url}")
+        say(f"  join   fededge join {url} {self._wishes.app or 'APP'}")
+        say(f"  watch  fedhub watch {url}")
+        try:
+            yield url
+        finally:
+            self._welcome.cancel()  # nobody who still waits for it will get one
+            server.close(code=_SERVICE_RESTART, reason="the hub has stopped")
+            await server.wait_closed()
+
+    def _open_run(self, contract: Contract | None) -> AbstractAsyncContextManager[Run]:
+        wishes = self._wishes
+        if wishes.resume:
+            return resume_run(wishes.resume, layers=wishes.layers, contract=contract)
+        assert contract is not None, "a new run needs an app"
+        return begin_run(contract, layers=wishes.layers, app=wishes.app, options=wishes.options)
+
+    async def _play(self, run: Run) -> Ended:
+        """Play the run's rounds while the views follow, keep the final model, and say goodbye to everybody."""
+        settings, spec = run.settings, ModelSpec.of(run.newest.model)
+        chosen = algorithm(settings.algorithm, lr=settings.lr)
+        plan = Plan(
+            local=chosen.local,
+            epochs=settings.epochs,
+            batch=settings.batch,
+            lr=settings.lr,
+            seed=settings.seed,
+            holdout=settings.holdout,
+        )
+        coordinator = Coordinator(
+            run=run.id,
+            settings=settings,
+            plan=plan,
+            algorithm=chosen,
+            gate=Gate(run.id, spec, settings.max_examples),
+            progress=_progress(run),
+            newest=run.newest,
+            roster=self._roster,
+            inbox=self._inbox,
+            feed=self._feed,
+            journal=run.journal,
+            traffic=self._traffic,
+            clock=self._clock,
+        )
+
+        def welcome(version: int) -> Welcome:
+            return Welcome(
+                version=version,
+                run=run.id,
+                algorithm=chosen.name,
+                spec=spec.tensors,
+                options=run.options,
+                plan=plan,
+                round=coordinator.newest.number,
+                rounds=settings.rounds,
+                model=coordinator.newest.sha256,
+            )
+
+        summary = Summary()
+        async with self._views(settings, run.folder, summary):
+            self._feed.publish(
+                RunStarted(
+                    run=run.id,
+                    name=run.folder.name,
+                    algorithm=chosen.name,
+                    parameters=spec.parameters,
+                    model_bytes=spec.nbytes,
+                    model=run.newest.sha256,
+                    round=run.newest.number,
+                    rounds=settings.rounds,
+                    metric=settings.metric,
+                )
+            )
+            self._playing = True
+            self._welcome.set_result(welcome)
+            code = await coordinator.play()
+            write_tensors(run.folder / "model.safetensors", coordinator.newest.model)
+            await self._say_goodbye(coming_back=coordinator.stopping or code is not ExitCode.DONE)
+        if self._failure:
+            raise self._failure
+        return Ended(code, coordinator.stopping, run, plan, summary)
+
+    async def _welcome_for(self, version: int) -> Welcome:
+        return (await asyncio.shield(self._welcome))(version)
+
+    @asynccontextmanager
+    async def _views(self, settings: Settings, folder: Path, summary: Summary) -> AsyncIterator[None]:
+        """Have the views follow the feed; they get everything to its end."""
+        follow: Callable[[], Follower] = lambda: self._feed.follow(recent=True, room=100_000)  # noqa: E731
+        views = [
+            asyncio.create_task(follow_log(follow(), settings.log)),
+            asyncio.create_task(record(follow(), folder / "events.jsonl")),
+            asyncio.create_task(sum_up(follow(), summary)),
+        ]
+        try:
+            yield
+        finally:
+            self._feed.close()
+            await asyncio.gather(*views)
+
+    async def _say_goodbye(self, *, coming_back: bool) -> None:
+        code, close = (Farewell.RESTARTING, _SERVICE_RESTART) if coming_back else (Farewell.DONE, _NORMAL)
+        reason = "the hub has stopped" if coming_back else "the run is over"
+        goodbye = Goodbye(code=code, reason=reason)
+        await asyncio.gather(*(session.dismiss(goodbye, close) for session in self._roster.everyone()))
+
+    def _fail(self, failure: FedhubError) -> None:
+        """End because the hub is pointless without what failed."""
+        self._failure = failure
+        self.stop()
+
+    def _warn(self, failure: FedhubError) -> None:
+        say(f"the evaluator beside the hub ended, nobody measures the model now: {failure}")
+
+
+def _progress(run: Run) -> Progress:
+    settings = run.settings
+    progress = Progress(settings.rounds, settings.metric, settings.target, settings.patience)
+    for number, metrics in sorted(run.evaluations.items()):
+        progress.note(number, metrics)
+    return progress
+
+
+def _reachable(host: str) -> str:
+    """Give the address under which others reach a hub that listens on `host`."""
+    if host not in ("0.0.0.0", "::", ""):  # compared with, not bound to
+        return f"[{host}]" if ":" in host else host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing; the system only picks the address it would send from
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"

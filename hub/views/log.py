@@ -1,0 +1,190 @@
+"""The live log: one line a round for people, with a bar for the round that runs; or every fact as JSON for programs."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import assert_never
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from hub.events import (
+    EdgeJoined,
+    EdgeLeft,
+    Fact,
+    Missed,
+    RoundAbandoned,
+    RoundClosed,
+    RoundCommitted,
+    RoundStarted,
+    RunEnded,
+    RunStarted,
+    Stamped,
+    StopRequested,
+    StrangerRefused,
+    UpdateAccepted,
+    UpdateRefused,
+    WaitingForEdges,
+    to_line,
+)
+from hub.feed import Follower
+from hub.rules.admission import Code
+from hub.views.words import names, number, short
+from shared.console import printable, say, size
+from shared.messages import Role
+
+
+async def follow_log(follower: Follower, style: str) -> None:
+    """Write the log to stderr until the feed ends: `pretty`, `json`, or `auto`, which is pretty on a terminal only."""
+    console = Console(stderr=True, highlight=False)
+    if style == "pretty" or (style == "auto" and console.is_terminal):
+        await log_pretty(follower, console)
+    else:
+        await log_json(follower)
+
+
+async def log_json(follower: Follower) -> None:
+    """Write every fact to stderr as a line of JSON, until the feed ends."""
+    async for stamped in follower:
+        say(to_line(stamped))
+
+
+async def log_pretty(follower: Follower, console: Console) -> None:
+    """Write a line a round to `console`, until the feed ends."""
+    with PrettyLog(console) as log:
+        async for stamped in follower:
+            log.take(stamped)
+
+
+class PrettyLog:
+    """Facts as lines for people; on a terminal, with a bar for the round that runs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._metric = "accuracy"
+        self._came: list[str] = []
+        self._went: dict[str, str] = {}
+        self._here = 0
+        self._bar = Progress(
+            TextColumn("{task.description}", style="dim"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._live: AbstractContextManager[object] = self._bar if console.is_terminal else nullcontext()
+
+    def __enter__(self) -> "PrettyLog":
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def take(self, stamped: Stamped) -> None:
+        """Show one fact, in the way it deserves: a line, a step of the bar, or nothing."""
+        fact: Fact = stamped.fact
+        match fact:
+            case RunStarted():
+                self._metric = fact.metric
+                goes_on = f", going on after round {fact.round}" if fact.round else ""
+                self._line(
+                    f"run {fact.run} · {fact.algorithm} · {fact.parameters:,} parameters ({size(fact.model_bytes)})"
+                    f" · {fact.rounds} rounds{goes_on}"
+                )
+            case EdgeJoined():
+                self._here = fact.here
+                if fact.role == Role.TRAINER:
+                    self._came.append(fact.edge)
+                else:
+                    self._line(f"{fact.edge} measures ({fact.examples:,} held-out examples)", "dim")
+            case EdgeLeft():
+                self._here = fact.here
+                self._went[fact.edge] = fact.reason
+            case StrangerRefused():
+                self._line(f"turned away {fact.peer}: {fact.reason}", "yellow")
+            case WaitingForEdges():
+                self._flush()
+                self._line(f"waiting for edges: {fact.here} of {fact.needed} here", "dim")
+            case RoundStarted():
+                self._flush()
+                self._start_bar(fact)
+            case UpdateAccepted():
+                if self._task is not None:
+                    self._bar.advance(self._task)
+            case UpdateRefused():
+                if fact.code != Code.LATE:
+                    self._line(f"round {fact.round:>3}  refused {fact.edge} ({fact.code}): {fact.reason}", "yellow")
+            case RoundCommitted():
+                if self._task is not None:
+                    self._bar.update(self._task, note="measuring")
+            case RoundClosed():
+                self._stop_bar()
+                self._round(fact)
+            case RoundAbandoned():
+                self._stop_bar()
+                notes = self._notes(fact.late, fact.left, fact.refused)
+                self._line(
+                    f"round {fact.round:>3}  abandoned: {fact.answered} of {fact.asked} answered, {fact.needed} needed"
+                    f"{'; ' + notes if notes else ''}; asking again",
+                    "yellow",
+                )
+            case StopRequested():
+                doing = f" round {fact.round} ({fact.answered} of {fact.asked} in)" if fact.asked else ""
+                self._line(f"closing{doing}, saving ... (again to stop at once)")
+            case RunEnded():
+                self._stop_bar()
+                self._line(f"{fact.reason} · {fact.seconds:.1f} s")
+            case Missed():
+                self._line(f"({fact.count} facts not shown: this log is too slow)", "yellow")
+            case _:
+                assert_never(fact)
+
+    def _round(self, fact: RoundClosed) -> None:
+        value = fact.metrics.get(self._metric)
+        metric = "" if value is None else f"{short(self._metric)} {number(self._metric, value)}"
+        loss = fact.metrics.get("loss", fact.loss)
+        line = Text(f"round {fact.round:>3}  ")
+        line.append(f"{metric:<10}", "bold green" if fact.best else "")
+        line.append(f"  loss {loss:<7.3g}" if loss is not None else " " * 13)
+        line.append(f" {f'{fact.answered}/{fact.asked}':>7}  ")
+        notes = self._notes(fact.late, fact.left, fact.refused)
+        line.append(f"{notes:<24}", "yellow" if notes else "")
+        line.append(f" {fact.seconds:>6.1f}s  down {size(fact.bytes_down):<7} up {size(fact.bytes_up)}", "dim")
+        self._console.print(line, soft_wrap=True)
+
+    def _notes(self, late: Sequence[str], left: Sequence[str], refused: dict[str, str]) -> str:
+        notes = []
+        if late:
+            notes.append(f"late: {names(late)}")
+        if left:
+            notes.append(f"left: {names(left)}")
+        if refused:
+            notes.append("refused: " + names([f"{edge} ({code})" for edge, code in refused.items()]))
+        return "; ".join(notes)
+
+    def _flush(self) -> None:
+        """Say who came and went since the last round, in a line each."""
+        if self._came:
+            self._line(f"joined: {names(self._came, shown=10)} · {self._here} here", "dim")
+        # Who left in the middle of a round is named in the round's own line; here, those who are gone for good.
+        for edge, reason in self._went.items():
+            if edge not in self._came:
+                self._line(f"left: {edge} ({reason}) · {self._here} here", "dim")
+        self._came.clear()
+        self._went.clear()
+
+    def _start_bar(self, fact: RoundStarted) -> None:
+        self._stop_bar()
+        again = f", try {fact.attempt}" if fact.attempt > 1 else ""
+        self._task = self._bar.add_task(f"round {fact.round:>3}{again}", total=fact.goal, note="training")
+
+    def _stop_bar(self) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+
+    def _line(self, text: str, style: str = "") -> None:
+        self._console.print(Text(printable(text), style), soft_wrap=True)

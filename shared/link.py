@@ -1,0 +1,240 @@
+"""Typed messages over one websocket; the only file that knows the websockets library and how its connections end."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import UnionType
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
+
+import numpy as np
+from websockets.asyncio.client import connect as websocket_connect
+from websockets.asyncio.connection import Connection
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidURI
+
+from shared.codec import ALIGNMENT, MAX_HEADER, MAX_WELCOME, Decoded, Frame, decode, encode
+from shared.errors import ConfigError, LinkClosed, ProtocolError, Unreachable
+from shared.messages import Message, ToEdge, ToHub
+from shared.tensors import ModelSpec
+
+STRANGER_LIMIT = 4 * 1024
+"""Longest message in bytes that a hub reads before it has welcomed an edge."""
+
+# Pings keep addresses alive in routers and find dead peers. A reader that is paused for longer than the ping
+# timeout would be taken for dead (websockets closes with 1011), so the timeout is generous.
+_PING_EVERY, _PING_TIMEOUT = 20.0, 60.0
+_OPEN_TIMEOUT, _CLOSE_TIMEOUT = 10.0, 5.0
+_WRITE_LIMIT = 512 * 1024
+
+# websockets would log a traceback for each port scan; only a failure of our own handler is worth a line.
+_quiet = logging.getLogger("fedhub.websockets")
+_quiet.addFilter(lambda record: record.msg == "connection handler failed")
+
+In = TypeVar("In", bound=Message)
+
+
+@dataclass
+class Traffic:
+    """Bytes of messages that crossed one link, or several that share the counter."""
+
+    sent: int = 0
+    received: int = 0
+
+
+class Link(Generic[In]):
+    """Messages of the union `In` come in, any message goes out; every failure is one of `shared.errors`."""
+
+    def __init__(self, connection: Connection, incoming: UnionType, *, max_header: int, traffic: Traffic) -> None:
+        self._connection = connection
+        self._incoming = incoming
+        self._max_header = max_header
+        self._max_tensors = 0
+        self._limit = max_header
+        self._traffic = traffic
+
+    @property
+    def peer(self) -> str:
+        """Address of the other side, for the log."""
+        address = self._connection.remote_address
+        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
+
+    def expect(self, spec: ModelSpec) -> None:
+        """Allow incoming messages to carry the tensors of `spec` from now on, and not a byte more."""
+        self._max_tensors = len(spec.tensors)
+        self._limit = self._max_header + spec.nbytes + (ALIGNMENT + 5) * len(spec.tensors)
+        self._connection.protocol.max_message_size = self._limit
+
+    async def send(self, message: Frame | Message) -> None:
+        """Send one message, encoded or not, and wait until the network has taken it.
+
+        Raises:
+            LinkClosed: the connection has ended.
+        """
+        frame = message if isinstance(message, Frame) else encode(message)
+        try:
+            # Several pieces become fragments, between which pings and pongs can pass.
+            await self._connection.send(frame.pieces[0] if len(frame.pieces) == 1 else frame.pieces)
+        except asyncio.CancelledError:
+            # websockets leaves a connection open whose fragmented send was cancelled, but the next send fails.
+            self.abort()
+            raise
+        except ConnectionClosed as error:
+            raise _closed(error) from None
+        self._traffic.sent += frame.nbytes
+
+    async def receive(self) -> Decoded[In]:
+        """Wait for the next message. Its tensors are views into one buffer that lives as long as they do.
+
+        Raises:
+            LinkClosed: the connection has ended.
+            ProtocolError: what came is not a message that may arrive here; close the link.
+        """
+        first: bytes | None = None
+        buffer: memoryview | None = None
+        size = 0
+        try:
+            async for piece in self._connection.recv_streaming(decode=False):
+                if first is None:
+                    first = piece
+                else:
+                    if buffer is None:
+                        # Room for the longest allowed message: pages that stay untouched cost nothing, and
+                        # fragments go straight to their place (1.06 times the message in memory; joining takes 2.1).
+                        buffer = np.empty(self._limit, np.uint8).data
+                        buffer[: len(first)] = first
+                    buffer[size : size + len(piece)] = piece
+                size += len(piece)
+        except asyncio.CancelledError:
+            # A message half read leaves the connection unusable.
+            if first is not None:
+                self.abort()
+            raise
+        except ConnectionClosed as error:
+            raise _closed(error) from None
+        if first is None:
+            raise ProtocolError("an empty message")
+        self._traffic.received += size
+        data = first if buffer is None else buffer[:size]
+        return decode(data, self._incoming, max_header=self._max_header, max_tensors=self._max_tensors)
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close in good order, within seconds; does nothing to a link that is closed already."""
+        await self._connection.close(code, reason.encode()[:120].decode(errors="ignore"))
+
+    def abort(self) -> None:
+        """Cut the connection at once, without a closing handshake."""
+        self._connection.transport.abort()
+
+
+def _closed(error: ConnectionClosed) -> LinkClosed:
+    close = error.rcvd or error.sent
+    if close is None:
+        cause = error.__cause__
+        return LinkClosed(1006, str(cause) if cause else "the line was cut")
+    return LinkClosed(close.code, close.reason)
+
+
+def websocket_url(text: str) -> str:
+    """Make a websocket URL of what a person may type: `host:port`, `http://...` or `ws://...`.
+
+    Raises:
+        ConfigError: it cannot be one.
+    """
+    full = text if "://" in text else f"ws://{text}"
+    scheme, _, rest = full.partition("://")
+    scheme = {"http": "ws", "https": "wss"}.get(scheme, scheme)
+    try:
+        parts = urlsplit(f"{scheme}://{rest}")
+        usable = scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"{text!r} is not the address of a hub; write it like ws://192.168.1.20:8765")
+    return parts._replace(fragment="").geturl()
+
+
+async def connect(url: str, *, traffic: Traffic | None = None) -> Link[ToEdge]:
+    """Open a link to the hub at `url`.
+
+    Raises:
+        ConfigError: `url` is not a websocket URL.
+        Unreachable: no hub answers there; the message says why and what to try.
+    """
+    url = websocket_url(url)
+    try:
+        connection = await websocket_connect(
+            url,
+            compression=None,  # float tensors do not compress: deflate runs at 0.005 of the raw speed
+            max_size=MAX_WELCOME,
+            ping_interval=_PING_EVERY,
+            ping_timeout=_PING_TIMEOUT,
+            open_timeout=_OPEN_TIMEOUT,
+            close_timeout=_CLOSE_TIMEOUT,
+            write_limit=_WRITE_LIMIT,
+            logger=_quiet,
+        )
+    except InvalidURI as error:
+        raise ConfigError(f"{url!r} is not the address of a hub: {error.msg}") from None
+    except socket.gaierror:
+        raise Unreachable(f"cannot reach {url} (name not found). Is the host name spelled right?") from None
+    except ConnectionRefusedError:
+        raise Unreachable(
+            f"cannot reach {url} (nothing listens there). Is the hub running, and on that port? "
+            "A hub on another machine must be started with --host 0.0.0.0"
+        ) from None
+    except TimeoutError:
+        raise Unreachable(
+            f"cannot reach {url} (no answer within {_OPEN_TIMEOUT:.0f} s). Is a firewall in between?"
+        ) from None
+    except (InvalidHandshake, InvalidMessage, EOFError) as error:
+        raise Unreachable(f"cannot join {url}: what listens there is not a hub ({error})") from None
+    except OSError as error:
+        raise Unreachable(f"cannot reach {url} ({error.strerror or error})") from None
+    return Link[ToEdge](connection, ToEdge, max_header=MAX_WELCOME, traffic=traffic or Traffic())
+
+
+async def listen(
+    handler: Callable[[Link[ToHub]], Awaitable[None]], *, host: str, port: int, traffic: Traffic
+) -> Server:
+    """Accept edges at `host`:`port` and hand each one's link to `handler`; the link closes when the handler returns.
+
+    Args:
+        handler: called once per connection.
+        host: address to bind to.
+        port: TCP port; 0 takes a free one.
+        traffic: counts the bytes of all links together.
+
+    Raises:
+        ConfigError: the address cannot be bound to, in words.
+    """
+
+    async def handle(connection: ServerConnection) -> None:
+        await handler(Link[ToHub](connection, ToHub, max_header=MAX_HEADER, traffic=traffic))
+
+    try:
+        return await serve(
+            handle,
+            host,
+            port,
+            compression=None,
+            max_size=STRANGER_LIMIT,
+            ping_interval=_PING_EVERY,
+            ping_timeout=_PING_TIMEOUT,
+            open_timeout=_OPEN_TIMEOUT,
+            close_timeout=_CLOSE_TIMEOUT,
+            write_limit=_WRITE_LIMIT,
+            logger=_quiet,
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}). "
+            f"Is another hub running? Try --port {port + 1 if port else 8765}, or --port 0 for any free one"
+        ) from None
+
+
+def port_of(server: Server) -> int:
+    """Tell which TCP port a server listens on."""
+    return int(next(iter(server.sockets)).getsockname()[1])

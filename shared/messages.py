@@ -1,0 +1,194 @@
+"""Everything hub and edge can say to each other: one frozen type for each message, one union for each direction."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import msgspec
+
+from shared.tensors import TensorSpec
+
+PROTOCOL_VERSIONS: tuple[int, ...] = (1,)
+"""The versions of `docs/protocol.md` that this release speaks, newest first."""
+
+EdgeId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""Who an edge is: up to 64 letters, digits, dots, dashes and underscores, so that it is safe in any log or page."""
+
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 of a model, in hexadecimal (`shared.tensors.sha256`)."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Metrics = Annotated[dict[str, float], msgspec.Meta(max_length=32)]
+"""Named measurements; at most 32."""
+
+
+class Role(StrEnum):
+    """What a connection is there for."""
+
+    TRAINER = "trainer"
+    EVALUATOR = "evaluator"
+    """Holds a test set of its own and only answers Evaluate."""
+    WATCHER = "watcher"
+    """Trains nothing; is told what happens."""
+
+
+class Farewell(StrEnum):
+    """Why a side says goodbye. Only `RESTARTING` and `LEAVING` mean that the edge may come back."""
+
+    DONE = "done"
+    RESTARTING = "restarting"
+    LEAVING = "leaving"
+    REPLACED = "replaced"
+    REFUSED = "refused"
+    PROTOCOL_VERSION = "protocol-version"
+
+
+Local = Literal["sgd", "gradient"]
+"""What an edge computes: `sgd` takes local steps and sends how far the weights moved; `gradient` takes none and sends
+the mean gradient over all its examples."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
+    """What every message has: a `type`, the class's name in lower case. Unknown fields are ignored."""
+
+
+# --- what an edge says ---------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """The first message of an edge; nothing large may be sent before the hub's Welcome."""
+
+    versions: Annotated[tuple[int, ...], msgspec.Meta(min_length=1, max_length=16)]
+    edge: EdgeId
+    role: Role
+    agent: Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,64}$")] = ""
+    """Software and version, for the log; plain printable ASCII."""
+
+
+class Ready(Message, frozen=True, kw_only=True):
+    """The edge has built its model and found its data, and can be asked from now on."""
+
+    examples: Count
+    data_bytes: Count
+    """Size of the edge's own data in bytes: what would have to be shipped without federation."""
+    model: Hash | None = None
+    """The model this edge still holds from before a reconnect, if any: it need not be sent again."""
+
+
+class Update(Message, frozen=True, kw_only=True):
+    """The answer to Train; the tensors follow (differences or gradients, in the order of the spec)."""
+
+    run: str
+    round: int
+    attempt: int
+    model: Hash
+    """The model that training began with."""
+    spec: str
+    """Digest of the spec that the tensors follow."""
+    examples: int | float
+    """How many examples the edge trained on: this update's weight. (Judged by admission, so any number is read.)"""
+    metrics: Metrics
+    """At least `loss`, the mean training loss."""
+    seconds: float
+    """How long training took."""
+
+
+class Evaluation(Message, frozen=True, kw_only=True):
+    """The answer to Evaluate."""
+
+    run: str
+    round: int
+    model: Hash
+    examples: int | float
+    metrics: Metrics
+
+
+# --- what the hub says ---------------------------------------------------------------------------
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How an edge shall train: the local part of the run's algorithm, and its settings."""
+
+    local: Local
+    epochs: int
+    """E of McMahan et al. 2017: passes over the edge's data."""
+    batch: int
+    """B: examples in a step; 0 means all of them."""
+    lr: float
+    """Learning rate of the local steps."""
+    seed: int
+    holdout: float
+    """Share of its examples that an edge never trains on and uses to answer Evaluate."""
+
+
+class Welcome(Message, frozen=True, kw_only=True):
+    """The hub takes the edge in: which run this is and what its model consists of."""
+
+    version: int
+    run: str
+    algorithm: str
+    spec: tuple[TensorSpec, ...]
+    options: dict[str, str]
+    """The app's text options, as the operator set them (`--set net=cnn`)."""
+    plan: Plan
+    round: int
+    """Rounds committed so far."""
+    rounds: int
+    """Rounds planned."""
+    model: Hash
+
+
+class Train(Message, frozen=True, kw_only=True):
+    """Train for this round. The model's tensors follow, or nothing if the edge already holds `model`."""
+
+    run: str
+    round: int
+    attempt: int
+    model: Hash
+    seconds: float
+    """Time left until the round's deadline, in seconds, when the message was made."""
+    plan: Plan
+
+
+class Evaluate(Message, frozen=True, kw_only=True):
+    """Measure the model on the data kept for that. The tensors follow, or nothing if the edge already holds `model`."""
+
+    run: str
+    round: int
+    model: Hash
+    seconds: float
+    plan: Plan
+
+
+class Receipt(Message, frozen=True, kw_only=True):
+    """What became of an update."""
+
+    run: str
+    round: int
+    attempt: int
+    accepted: bool
+    code: str = ""
+    """Why it was refused, in a word for programs (`hub.rules.admission.Code`)."""
+    reason: str = ""
+    """Why it was refused, in a sentence for people."""
+
+
+class News(Message, frozen=True, kw_only=True):
+    """For watchers: facts, each a line of `events.jsonl`."""
+
+    facts: tuple[str, ...]
+
+
+# --- what either side says -----------------------------------------------------------------------
+
+
+class Goodbye(Message, frozen=True, kw_only=True):
+    """The last message before a close, and why."""
+
+    code: Farewell
+    reason: Annotated[str, msgspec.Meta(max_length=1024)] = ""
+
+
+ToHub = Hello | Ready | Update | Evaluation | Goodbye
+ToEdge = Welcome | Train | Evaluate | Receipt | News | Goodbye
+Task = Train | Evaluate
+"""What carries a model to an edge."""
