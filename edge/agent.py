@@ -14,7 +14,7 @@ from shared.messages import Farewell, Goodbye, Role
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to try. Delays double from `base` to `cap`; each is drawn evenly between nothing and that ("full jitter").
+    """How long to try. Delays double from `base` to `cap`, each drawn evenly between nothing and that ("full jitter").
 
     So a fleet whose hub restarts does not come back all at once.
 

@@ -22,11 +22,17 @@ cli = command_line(
     "fedhub", version=__version__, help="A hub that trains one model on many edges' data, which never leaves them."
 )
 
+
+def _shown(default: object) -> str:
+    """Write a setting's default for the help."""
+    return "none" if default in (None, "") else f"{default:g}" if isinstance(default, float) else str(default)
+
+
 # One flag for each setting: what an operator may choose is written down once, in hub/config.py.
 Flags = make_dataclass(
     "Flags",
     [
-        (name, Annotated[kind | None, Parameter(help=f"{HELP[name]} [{default}]", show_default=False)], None)
+        (name, Annotated[kind | None, Parameter(help=f"{HELP[name]} [{_shown(default)}]", show_default=False)], None)
         for name, kind, default in (
             (one.name, get_type_hints(Settings)[one.name], one.default) for one in fields(Settings)
         )
@@ -71,7 +77,7 @@ def serve(
     if not (app or resume):
         raise ConfigError("which app? Write fedhub serve my_app.py, or fedhub serve digits")
 
-    from hub.server import Wishes
+    from hub.runs import Wishes
 
     wishes = Wishes(
         layers=_layers(flags, config),
@@ -97,14 +103,15 @@ def demo(
 ) -> ExitCode:
     """Show a federation on this machine: a hub, ten simulated edges, two of them slow, one flaky, and an evaluator."""
     from hub.companions import as_flags
-    from hub.server import Wishes
+    from hub.runs import Wishes
 
     options = pairs(set_, flag="--set")
     shown = Layer("demo", {"deadline": 1.0, "wait_for": edges, "port": 0})
     layers = (*_layers(flags, config), shown)
     seed = str(resolve(*layers).settings.seed)
     swarm = ("swarm", "{url}", app, "-n", str(edges), "--profile", profile, "--seed", seed)
-    say(f"demo: {app} on {edges} simulated edges ({profile}), real websockets, nothing leaves this machine")
+    kinds = ", ".join(" ".join(reversed(part.partition(":")[::2])).strip() for part in profile.split(","))
+    say(f"demo: {app} on {edges} simulated edges ({kinds}), over real websockets; nothing leaves this machine")
     wishes = Wishes(
         layers=layers,
         app=app,

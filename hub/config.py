@@ -61,7 +61,7 @@ class Settings:
 
 
 HELP: dict[str, str] = {one.name: one.metadata["help"] for one in fields(Settings)}
-OPERATORS_ALONE = ("host", "port", "runs", "name", "log")
+OPERATORS_ALONE = ("host", "port", "runs", "name", "log", "seed")
 """Settings that an app file cannot make: where the hub listens and writes is not the app's business."""
 
 

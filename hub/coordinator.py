@@ -108,11 +108,9 @@ class Coordinator:
     async def _enough_edges(self) -> None:
         """Wait until enough trainers are here to begin: all that are wanted at first, then at least one."""
         needed = self.settings.wait_for if self.newest.number == 0 else 1
-        said = -1
-        while not self.stopping and (here := len(self.roster.ids(Role.TRAINER))) < needed:
-            if here != said:
-                self.feed.publish(WaitingForEdges(here=here, needed=needed))
-                said = here
+        if (here := len(self.roster.ids(Role.TRAINER))) < needed and not self.stopping:
+            self.feed.publish(WaitingForEdges(here=here, needed=needed))
+        while len(self.roster.ids(Role.TRAINER)) < needed and not self.stopping:
             self._note(await self.inbox.next())
 
     async def _play_round(self, *, attempt: int) -> bool:

@@ -54,7 +54,7 @@ class StrangerRefused(Event, frozen=True, kw_only=True):
 
 
 class WaitingForEdges(Event, frozen=True, kw_only=True):
-    """Too few trainers are here to begin a round."""
+    """Too few trainers are here to begin a round; said once, EdgeJoined says how it goes on."""
 
     here: int
     needed: int

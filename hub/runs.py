@@ -5,17 +5,41 @@ import secrets
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from hub.companions import as_flags, edge_command
-from hub.config import OPERATORS_ALONE, Layer, Settings, from_app, resolve
+from hub.config import Layer, Settings, from_app, resolve
 from hub.journal import Committed, Journal
 from shared.errors import ConfigError
 from shared.snapshot import read_tensors
 from shared.tensors import ModelSpec, Tensors
+
+_OF_THE_HOUR = ("host", "port", "runs", "name", "log")
+"""Settings of one start of a hub, which a resumed run does not inherit."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a command line asks of a hub.
+
+    Args:
+        layers: sources of settings, the strongest first.
+        app: name or path of the app; may be empty when resuming.
+        options: text options for the app.
+        resume: run folder to go on with, if any.
+        evaluator: whether to start an evaluator beside the hub if the app has held-out data.
+        swarm: arguments of a `fededge swarm` to start beside the hub and to end with it, if any.
+    """
+
+    layers: tuple[Layer, ...]
+    app: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    resume: Path | None = None
+    evaluator: bool = True
+    swarm: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,41 +70,37 @@ class Run:
     journal: Journal
 
 
-async def ask_app(app: str, *, seed: int, options: dict[str, str]) -> Contract:
-    """Have an edge process load `app` and tell what it brings.
-
-    Args:
-        app: name or path, as the operator wrote it.
-        seed: of the first weights.
-        options: text options for the app.
+async def ask_app(wishes: Wishes) -> Contract:
+    """Have an edge process load the app and tell what it brings.
 
     Raises:
         ConfigError: the app cannot be used; the sentence is the edge's own.
     """
     with tempfile.TemporaryDirectory(prefix="fedhub-") as folder:
         file = Path(folder) / "model.safetensors"
-        answer = await edge_command("contract", app, "--model", str(file), "--seed", str(seed), *as_flags(options))
+        seed = str(resolve(*wishes.layers).settings.seed)  # which an app cannot choose
+        answer = await edge_command(
+            "contract", wishes.app, "--model", str(file), "--seed", seed, *as_flags(wishes.options)
+        )
         said = json.loads(answer)
         return Contract(said["app"], said["settings"], said["test"], read_tensors(file))
 
 
 @asynccontextmanager
-async def begin_run(
-    contract: Contract, *, layers: tuple[Layer, ...], app: str, options: dict[str, str]
-) -> AsyncIterator[Run]:
+async def begin_run(wishes: Wishes, contract: Contract) -> AsyncIterator[Run]:
     """Begin a run with an app's first model, in a folder of its own.
 
     Raises:
         ConfigError: a setting is impossible, or the folder holds a run already.
     """
-    settings = resolve(*layers, from_app(contract.settings, contract.app)).settings
+    settings = resolve(*wishes.layers, from_app(contract.settings, contract.app)).settings
     folder = _new_folder(settings, contract.app)
     async with Journal(folder) as journal:
         kept = {
-            "app": app,
-            "options": options,
+            "app": wishes.app,
+            "options": wishes.options,
             "test": contract.has_test,
-            "settings": {name: value for name, value in asdict(settings).items() if name not in OPERATORS_ALONE},
+            "settings": {name: value for name, value in asdict(settings).items() if name not in _OF_THE_HOUR},
         }
         run = secrets.token_hex(4)
         newest = await journal.begin(run=run, settings=kept, model=contract.model)
@@ -88,8 +108,8 @@ async def begin_run(
         yield Run(
             id=run,
             folder=folder,
-            app=app,
-            options=options,
+            app=wishes.app,
+            options=wishes.options,
             has_test=contract.has_test,
             settings=settings,
             newest=newest,
@@ -99,12 +119,12 @@ async def begin_run(
 
 
 @asynccontextmanager
-async def resume_run(folder: Path, *, layers: tuple[Layer, ...], contract: Contract | None) -> AsyncIterator[Run]:
+async def resume_run(wishes: Wishes, folder: Path, contract: Contract | None) -> AsyncIterator[Run]:
     """Take up the run in `folder` after its last committed round, with its settings unless the operator has others.
 
     Args:
+        wishes: of the operator; their settings win over the run's own.
         folder: the run's.
-        layers: the operator's settings, which win over the run's own.
         contract: of an app that was named again, to see that it is the run's.
 
     Raises:
@@ -128,7 +148,7 @@ async def resume_run(folder: Path, *, layers: tuple[Layer, ...], contract: Contr
             app=kept["app"],
             options=kept["options"],
             has_test=kept["test"],
-            settings=resolve(*layers, Layer(str(folder), kept["settings"])).settings,
+            settings=resolve(*wishes.layers, Layer(str(folder), kept["settings"])).settings,
             newest=run.newest,
             evaluations=run.evaluations,
             journal=journal,

@@ -2,14 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from hub.aggregation.catalogue import algorithm
 from hub.companions import as_flags, companion
-from hub.config import Layer, Settings, resolve
+from hub.config import Settings, resolve
 from hub.connections.inbox import Inbox, Stop
 from hub.connections.roster import Roster
 from hub.connections.session import Reception
@@ -18,7 +18,7 @@ from hub.events import RunStarted
 from hub.feed import Feed, Follower
 from hub.rules.admission import Gate
 from hub.rules.progress import Progress
-from hub.runs import Contract, Run, ask_app, begin_run, resume_run
+from hub.runs import Contract, Run, Wishes, ask_app, begin_run, resume_run
 from hub.views.log import follow_log
 from hub.views.record import record
 from hub.views.summary import Summary, sum_up
@@ -31,27 +31,6 @@ from shared.snapshot import write_tensors
 from shared.tensors import ModelSpec
 
 _SERVICE_RESTART, _NORMAL = 1012, 1000
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What a command line asks of a hub.
-
-    Args:
-        layers: sources of settings, the strongest first.
-        app: name or path of the app; may be empty when resuming.
-        options: text options for the app.
-        resume: run folder to go on with, if any.
-        evaluator: whether to start an evaluator beside the hub if the app has held-out data.
-        swarm: arguments of a `fededge swarm` to start beside the hub and to end with it, if any.
-    """
-
-    layers: tuple[Layer, ...]
-    app: str = ""
-    options: dict[str, str] = field(default_factory=dict)
-    resume: Path | None = None
-    evaluator: bool = True
-    swarm: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,18 +47,25 @@ class Ended:
 class Hub:
     """One hub, from opening to closing."""
 
-    def __init__(self, wishes: Wishes) -> None:
-        """Get ready; `wishes.layers` say where to listen.
+    def __init__(self, wishes: Wishes, *, ask: Callable[[Wishes], Awaitable[Contract]] = ask_app) -> None:
+        """Get ready.
+
+        Args:
+            wishes: what is wanted; their layers say where to listen.
+            ask: finds out what the app brings.
 
         Raises:
             ConfigError: a setting is impossible.
         """
         loop = asyncio.get_running_loop()
         self._wishes = wishes
+        self._ask = ask
         self._doors = resolve(*wishes.layers).settings
         self._clock = loop.time
-        self._feed = Feed()
-        self._roster = Roster()
+        self.feed = Feed()
+        self.url: asyncio.Future[str] = loop.create_future()
+        """Where the hub listens, once it does."""
+        self.roster = Roster()
         self._inbox = Inbox(self._clock)
         self._traffic = Traffic()
         self._welcome: asyncio.Future[Callable[[int], Welcome]] = loop.create_future()
@@ -117,7 +103,7 @@ class Hub:
             if wishes.swarm:
                 arguments = [part.format(url=url) for part in wishes.swarm]
                 await stack.enter_async_context(companion(*arguments, failed=self._fail))
-            contract = await ask_app(wishes.app, seed=self._doors.seed, options=wishes.options) if wishes.app else None
+            contract = await self._ask(wishes) if wishes.app else None
             run = await stack.enter_async_context(self._open_run(contract))
             if wishes.evaluator and run.has_test:
                 arguments = ["join", url, run.app, "--evaluator", "--name", "evaluator", *as_flags(run.options)]
@@ -128,13 +114,14 @@ class Hub:
     async def _doors_open(self) -> AsyncIterator[str]:
         """Accept connections; give the hub's URL. Whoever comes before there is a model waits for its welcome."""
         reception = Reception(
-            welcome=self._welcome_for, roster=self._roster, inbox=self._inbox, feed=self._feed, clock=self._clock
+            welcome=self._welcome_for, roster=self.roster, inbox=self._inbox, feed=self.feed, clock=self._clock
         )
         server = await listen(reception.receive, host=self._doors.host, port=self._doors.port, traffic=self._traffic)
         url = f"ws://{_reachable(self._doors.host)}:{port_of(server)}"
         say(f"fedhub {__version__} · listening on {url}")
         say(f"  join   fededge join {url} {self._wishes.app or 'APP'}")
         say(f"  watch  fedhub watch {url}")
+        self.url.set_result(url)
         try:
             yield url
         finally:
@@ -145,9 +132,9 @@ class Hub:
     def _open_run(self, contract: Contract | None) -> AbstractAsyncContextManager[Run]:
         wishes = self._wishes
         if wishes.resume:
-            return resume_run(wishes.resume, layers=wishes.layers, contract=contract)
+            return resume_run(wishes, wishes.resume, contract)
         assert contract is not None, "a new run needs an app"
-        return begin_run(contract, layers=wishes.layers, app=wishes.app, options=wishes.options)
+        return begin_run(wishes, contract)
 
     async def _play(self, run: Run) -> Ended:
         """Play the run's rounds while the views follow, keep the final model, and say goodbye to everybody."""
@@ -169,9 +156,9 @@ class Hub:
             gate=Gate(run.id, spec, settings.max_examples),
             progress=_progress(run),
             newest=run.newest,
-            roster=self._roster,
+            roster=self.roster,
             inbox=self._inbox,
-            feed=self._feed,
+            feed=self.feed,
             journal=run.journal,
             traffic=self._traffic,
             clock=self._clock,
@@ -192,7 +179,7 @@ class Hub:
 
         summary = Summary()
         async with self._views(settings, run.folder, summary):
-            self._feed.publish(
+            self.feed.publish(
                 RunStarted(
                     run=run.id,
                     name=run.folder.name,
@@ -220,7 +207,7 @@ class Hub:
     @asynccontextmanager
     async def _views(self, settings: Settings, folder: Path, summary: Summary) -> AsyncIterator[None]:
         """Have the views follow the feed; they get everything to its end."""
-        follow: Callable[[], Follower] = lambda: self._feed.follow(recent=True, room=100_000)  # noqa: E731
+        follow: Callable[[], Follower] = lambda: self.feed.follow(recent=True, room=100_000)  # noqa: E731
         views = [
             asyncio.create_task(follow_log(follow(), settings.log)),
             asyncio.create_task(record(follow(), folder / "events.jsonl")),
@@ -229,14 +216,14 @@ class Hub:
         try:
             yield
         finally:
-            self._feed.close()
+            self.feed.close()
             await asyncio.gather(*views)
 
     async def _say_goodbye(self, *, coming_back: bool) -> None:
         code, close = (Farewell.RESTARTING, _SERVICE_RESTART) if coming_back else (Farewell.DONE, _NORMAL)
         reason = "the hub has stopped" if coming_back else "the run is over"
         goodbye = Goodbye(code=code, reason=reason)
-        await asyncio.gather(*(session.dismiss(goodbye, close) for session in self._roster.everyone()))
+        await asyncio.gather(*(session.dismiss(goodbye, close) for session in self.roster.everyone()))
 
     def _fail(self, failure: FedhubError) -> None:
         """End because the hub is pointless without what failed."""

@@ -9,7 +9,7 @@ from edge import App, Edge
 from edge.datasets import digits
 from edge.datasets.partition import partition
 
-app = App(rounds=20, deadline=10.0, lr=0.2, batch=10, epochs=5)
+app = App(rounds=20, deadline=10.0, lr=0.3, batch=10, epochs=5)
 
 
 @app.model
@@ -22,7 +22,7 @@ def model() -> nn.Module:
 def data(edge: Edge) -> digits.Examples:
     """What this edge learns from, and keeps to itself: its part of the training digits."""
     (x, y), _ = digits.split()
-    mine = partition(edge.option("partition", "dirichlet:0.3"), y, edge.count, seed=edge.seed)[edge.index]
+    mine = partition(edge.option("partition", "dirichlet:0.5"), y, edge.count, seed=edge.seed)[edge.index]
     return x[mine], y[mine]
 
 

@@ -85,6 +85,7 @@ class SimulatedDevice:
     profile: Profile
     seed: int
     index: int
+    _left_in: tuple[int, int] | None = None
 
     async def prepare(self, welcome: Welcome) -> Holdings:
         """Get ready, as the learner does."""
@@ -101,7 +102,9 @@ class SimulatedDevice:
         if dice.random() < device.straggle:
             seconds *= device.straggle_by
         size = ModelSpec.of(model).nbytes
-        if dice.random() < device.leave:
+        # Back in the same round it stays: the same dice would send it away again and again.
+        if dice.random() < device.leave and (task.round, task.attempt) != self._left_in:
+            self._left_in = (task.round, task.attempt)
             await asyncio.sleep(seconds * dice.random())
             raise WentAway(float(dice.exponential(device.away)))
         if dice.random() < device.dropout:

@@ -32,6 +32,10 @@ class Session(Protocol):
         """Send a small message, in order, when the line is free."""
         ...
 
+    def cut(self) -> None:
+        """Cut the connection at once, without a word."""
+        ...
+
     async def dismiss(self, goodbye: Goodbye, code: int) -> None:
         """Say goodbye and close, within seconds."""
         ...

@@ -54,9 +54,13 @@ class EdgeSession:
     def say(self, message: Message) -> None:
         """Send a small message when the line is free; an edge that lets them pile up is cut off."""
         if len(self._letters) >= _MOST_LETTERS:
-            self._link.abort()
+            self.cut()
         self._letters.append(message)
         self._wake.set()
+
+    def cut(self) -> None:
+        """Cut the connection at once, without a word."""
+        self._link.abort()
 
     async def dismiss(self, goodbye: Goodbye, code: int) -> None:
         """Say goodbye and close; whoever does not listen is cut off after seconds."""
@@ -65,7 +69,7 @@ class EdgeSession:
                 await self._link.send(goodbye)
                 await self._link.close(code, goodbye.reason)
         except (LinkClosed, TimeoutError):
-            self._link.abort()
+            self.cut()
 
     async def write(self) -> None:
         """Send what is offered and said, for as long as the link lasts."""

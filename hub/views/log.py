@@ -65,6 +65,7 @@ class PrettyLog:
         self._came: list[str] = []
         self._went: dict[str, str] = {}
         self._here = 0
+        self._answered = 0
         self._bar = Progress(
             TextColumn("{task.description}", style="dim"),
             BarColumn(bar_width=24),
@@ -98,6 +99,7 @@ class PrettyLog:
                 self._here = fact.here
                 if fact.role == Role.TRAINER:
                     self._came.append(fact.edge)
+                    self._advance(fact.here)
                 else:
                     self._line(f"{fact.edge} measures ({fact.examples:,} held-out examples)", "dim")
             case EdgeLeft():
@@ -107,13 +109,19 @@ class PrettyLog:
                 self._line(f"turned away {fact.peer}: {fact.reason}", "yellow")
             case WaitingForEdges():
                 self._flush()
-                self._line(f"waiting for edges: {fact.here} of {fact.needed} here", "dim")
+                if self._console.is_terminal:
+                    self._start_bar("waiting for edges", fact.needed, "")
+                    self._advance(fact.here)
+                else:
+                    self._line(f"waiting for edges: {fact.here} of {fact.needed} here")
             case RoundStarted():
                 self._flush()
-                self._start_bar(fact)
+                again = f", try {fact.attempt}" if fact.attempt > 1 else ""
+                self._start_bar(f"round {fact.round:>3}{again}", fact.goal, "training")
+                self._answered = 0
             case UpdateAccepted():
-                if self._task is not None:
-                    self._bar.advance(self._task)
+                self._answered += 1
+                self._advance(self._answered)
             case UpdateRefused():
                 if fact.code != Code.LATE:
                     self._line(f"round {fact.round:>3}  refused {fact.edge} ({fact.code}): {fact.reason}", "yellow")
@@ -151,7 +159,7 @@ class PrettyLog:
         line.append(f"  loss {loss:<7.3g}" if loss is not None else " " * 13)
         line.append(f" {f'{fact.answered}/{fact.asked}':>7}  ")
         notes = self._notes(fact.late, fact.left, fact.refused)
-        line.append(f"{notes:<24}", "yellow" if notes else "")
+        line.append(f"{notes:<28}", "yellow" if notes else "")
         line.append(f" {fact.seconds:>6.1f}s  down {size(fact.bytes_down):<7} up {size(fact.bytes_up)}", "dim")
         self._console.print(line, soft_wrap=True)
 
@@ -176,10 +184,13 @@ class PrettyLog:
         self._came.clear()
         self._went.clear()
 
-    def _start_bar(self, fact: RoundStarted) -> None:
+    def _start_bar(self, what: str, total: int, note: str) -> None:
         self._stop_bar()
-        again = f", try {fact.attempt}" if fact.attempt > 1 else ""
-        self._task = self._bar.add_task(f"round {fact.round:>3}{again}", total=fact.goal, note="training")
+        self._task = self._bar.add_task(what, total=total, note=note)
+
+    def _advance(self, completed: int) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, completed=completed)
 
     def _stop_bar(self) -> None:
         if self._task is not None:
