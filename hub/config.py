@@ -17,8 +17,8 @@ FILE = "fedhub.toml"
 
 Share = Annotated[float, Meta(gt=0, le=1)]
 Seconds = Annotated[float, Meta(gt=0, le=30 * 24 * 3600)]
-Positive = Annotated[int, Meta(ge=1)]
-NotNegative = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1, le=2**53)]  # edges written in JavaScript know no larger whole numbers
+NotNegative = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 def _say(default: Any, help: str) -> Any:
@@ -39,7 +39,9 @@ class Settings:
     deadline: Seconds = _say(60.0, "seconds an edge has to answer in a round")
     wait_for: Positive = _say(1, "how many edges must be here before the first round")
     fraction: Share = _say(1.0, "share of the edges that a round wants answers from (C)")
-    over_selection: Annotated[float, Meta(ge=1)] = _say(1.0, "ask this many times as many edges as answers are wanted")
+    over_selection: Annotated[float, Meta(ge=1, le=1000)] = _say(
+        1.0, "ask this many times as many edges as answers are wanted"
+    )
     quorum: Share = _say(0.5, "share of the wanted answers that a round needs to count")
     retries: NotNegative = _say(5, "how often in a row a round may be asked again before the run stops")
     target: float | None = _say(None, "stop when the metric is this good")
@@ -49,7 +51,7 @@ class Settings:
     algorithm: str = _say("fedavg", "fedavg or fedsgd")
     epochs: Positive = _say(1, "passes over an edge's data in a round (E)")
     batch: NotNegative = _say(32, "examples in a training step (B); 0 means all")
-    lr: Annotated[float, Meta(gt=0)] = _say(0.1, "learning rate")
+    lr: Annotated[float, Meta(gt=0, le=1e6)] = _say(0.1, "learning rate")
     seed: NotNegative = _say(0, "of selection, training and simulation")
 
     evaluate_every: Positive = _say(1, "measure the model after every so many rounds")

@@ -62,6 +62,7 @@ class Coordinator:
         roster, inbox, feed, journal: see their files.
         traffic: the byte counter of all links.
         clock: a steady clock, in seconds.
+        evaluator_expected: whether the first round waits for an evaluator.
     """
 
     run: str
@@ -77,15 +78,16 @@ class Coordinator:
     journal: Journal
     traffic: Traffic
     clock: Callable[[], float]
+    evaluator_expected: bool = False
     stopping: bool = False
 
     async def play(self) -> ExitCode:
         """Play rounds until the run is over or stopped; the exit code says which."""
-        began = self.clock()
+        began, first = self.clock(), self.newest.number
         abandoned = 0
         code = ExitCode.DONE
         while (reason := self.progress.finished(self.newest.number)) is None:
-            await self._enough_edges()
+            await self._enough_edges(at_first=self.newest.number == first)
             if self.stopping:
                 reason = "stopped by the operator"
             elif abandoned > self.settings.retries:
@@ -105,12 +107,17 @@ class Coordinator:
         )
         return code
 
-    async def _enough_edges(self) -> None:
-        """Wait until enough trainers are here to begin: all that are wanted at first, then at least one."""
-        needed = self.settings.wait_for if self.newest.number == 0 else 1
-        if (here := len(self.roster.ids(Role.TRAINER))) < needed and not self.stopping:
-            self.feed.publish(WaitingForEdges(here=here, needed=needed))
-        while len(self.roster.ids(Role.TRAINER)) < needed and not self.stopping:
+    async def _enough_edges(self, *, at_first: bool) -> None:
+        """Wait until enough edges are here: at first all that were wished for, then at least one trainer."""
+        needed = self.settings.wait_for if at_first else 1
+
+        def missing() -> bool:
+            without_judge = at_first and self.evaluator_expected and not self.roster.ids(Role.EVALUATOR)
+            return not self.stopping and (without_judge or len(self.roster.ids(Role.TRAINER)) < needed)
+
+        if missing():
+            self.feed.publish(WaitingForEdges(here=len(self.roster.ids(Role.TRAINER)), needed=needed))
+        while missing():
             self._note(await self.inbox.next())
 
     async def _play_round(self, *, attempt: int) -> bool:

@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS evaluation (
 """
 _FORMAT = 1
 _KEPT_SNAPSHOTS = 3
+_PATIENCE = 0.5  # seconds to wait for another process to let go of the database
 _MEMORY = "server optimizer/"  # prefix of the names under which a snapshot keeps the server optimizer's memory
 
 P = ParamSpec("P")
@@ -70,7 +71,11 @@ class Journal:
         self._database: sqlite3.Connection | None = None
 
     async def __aenter__(self) -> Self:
-        await self._do(self._open)
+        try:
+            await self._do(self._open)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -109,12 +114,19 @@ class Journal:
 
     def _open(self) -> None:
         self._snapshots.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(self._folder / "journal.sqlite", isolation_level=None)
+        self._database = sqlite3.connect(self._folder / "journal.sqlite", isolation_level=None, timeout=_PATIENCE)
+        try:
+            # Two hubs in one folder would remove each other's snapshots. The lock lasts until the database is closed.
+            self._sql.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._sql.executescript("BEGIN EXCLUSIVE; COMMIT")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise JournalError(f"another hub uses this run folder: {self._folder}") from None
+            raise
         # Not WAL: SQLite before 3.51.3 has a published corruption race. EXTRA also syncs the folder (1.3 ms a commit).
-        database.execute("PRAGMA journal_mode = DELETE")
-        database.execute("PRAGMA synchronous = EXTRA")
-        database.executescript(_SCHEMA)
-        self._database = database
+        self._sql.execute("PRAGMA journal_mode = DELETE")
+        self._sql.execute("PRAGMA synchronous = EXTRA")
+        self._sql.executescript(_SCHEMA)
 
     def _close(self) -> None:
         if self._database is not None:
@@ -127,26 +139,27 @@ class Journal:
         return self._database
 
     def _begin(self, run: str, settings: dict[str, Any], model: Tensors) -> Committed:
-        if self._sql.execute("SELECT 1 FROM run").fetchone():
+        if self._sql.execute("SELECT 1 FROM round").fetchone():
             raise ConfigError(f"{self._folder} holds a run already; go on with --resume, or choose another --name")
+        self._sql.execute("DELETE FROM run")  # of a beginning that a crash cut short, if any
         self._sql.execute("INSERT INTO run VALUES (?, ?, ?)", (run, _FORMAT, json.dumps(settings)))
         return self._commit(0, 1, model, {})
 
     def _resume(self) -> Remembered:
         row = self._sql.execute("SELECT id, format, settings FROM run").fetchone()
+        if row is not None and row[1] != _FORMAT:
+            raise ConfigError(
+                f"{self._folder} was written by another version of Fedhub (format {row[1]}, not {_FORMAT})"
+            )
         newest = self._sql.execute("SELECT number, snapshot, model FROM round ORDER BY number DESC").fetchone()
         if row is None or newest is None:
             raise ConfigError(f"{self._folder} holds no run to resume; start it without --resume")
-        run, version, settings = row
-        if version != _FORMAT:
-            raise ConfigError(
-                f"{self._folder} was written by another version of Fedhub (format {version}, not {_FORMAT})"
-            )
+        run, _, settings = row
         number, snapshot, committed = newest
         everything = read_tensors(self._snapshots / snapshot)
         model = {name: array for name, array in everything.items() if not name.startswith(_MEMORY)}
         memory = {name.removeprefix(_MEMORY): array for name, array in everything.items() if name.startswith(_MEMORY)}
-        if sha256(model) != committed:
+        if sha256(model) != committed or snapshot != _name(number, everything):
             raise JournalError(f"snapshot {snapshot} is damaged: it is not the model that was committed")
         self._tidy()
         evaluations = self._sql.execute("SELECT number, metrics FROM evaluation ORDER BY number")
@@ -159,8 +172,9 @@ class Journal:
 
     def _commit(self, number: int, attempt: int, model: Tensors, memory: Tensors) -> Committed:
         digest = sha256(model)
-        name = f"r{number:05d}-{digest[:12]}.safetensors"
-        write_tensors(self._snapshots / name, {**model, **{_MEMORY + key: array for key, array in memory.items()}})
+        everything = {**model, **{_MEMORY + key: array for key, array in memory.items()}}
+        name = _name(number, everything)
+        write_tensors(self._snapshots / name, everything)
         self._sql.execute("INSERT INTO round VALUES (?, ?, ?, ?)", (number, attempt, name, digest))
         self._tidy()
         return Committed(number, model, memory, digest)
@@ -175,3 +189,8 @@ class Journal:
         for path in sorted(self._snapshots.iterdir()):
             if path.name not in kept:
                 path.unlink()
+
+
+def _name(number: int, everything: Tensors) -> str:
+    """Name a snapshot after what is in it, so that the file proves the optimizer's memory as well as the model."""
+    return f"r{number:05d}-{sha256(everything)[:12]}.safetensors"

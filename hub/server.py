@@ -10,7 +10,7 @@ from pathlib import Path
 from hub.aggregation.catalogue import algorithm
 from hub.companions import as_flags, companion
 from hub.config import Settings, resolve
-from hub.connections.inbox import Inbox, Stop
+from hub.connections.inbox import Inbox, Left, Stop
 from hub.connections.roster import Roster
 from hub.connections.session import Reception
 from hub.coordinator import Coordinator
@@ -105,10 +105,19 @@ class Hub:
                 await stack.enter_async_context(companion(*arguments, failed=self._fail))
             contract = await self._ask(wishes) if wishes.app else None
             run = await stack.enter_async_context(self._open_run(contract))
+            coordinator = self._coordinator(run)
+            coordinator.evaluator_expected = bool(wishes.swarm)  # one phone of the demo measures
             if wishes.evaluator and run.has_test:
                 arguments = ["join", url, run.app, "--evaluator", "--name", "evaluator", *as_flags(run.options)]
-                await stack.enter_async_context(companion(*arguments, failed=self._warn))
-            return await self._play(run)
+                coordinator.evaluator_expected = True
+
+                def without(failure: FedhubError) -> None:
+                    say(f"nobody measures the model, the evaluator beside the hub ended: {failure}")
+                    coordinator.evaluator_expected = False
+                    self._inbox.post(Left("evaluator", self._clock()))  # have the coordinator look again
+
+                await stack.enter_async_context(companion(*arguments, failed=without))
+            return await self._play(run, coordinator)
 
     @asynccontextmanager
     async def _doors_open(self) -> AsyncIterator[str]:
@@ -136,9 +145,8 @@ class Hub:
         assert contract is not None, "a new run needs an app"
         return begin_run(wishes, contract)
 
-    async def _play(self, run: Run) -> Ended:
-        """Play the run's rounds while the views follow, keep the final model, and say goodbye to everybody."""
-        settings, spec = run.settings, ModelSpec.of(run.newest.model)
+    def _coordinator(self, run: Run) -> Coordinator:
+        settings = run.settings
         chosen = algorithm(settings.algorithm, lr=settings.lr)
         plan = Plan(
             local=chosen.local,
@@ -148,12 +156,12 @@ class Hub:
             seed=settings.seed,
             holdout=settings.holdout,
         )
-        coordinator = Coordinator(
+        return Coordinator(
             run=run.id,
             settings=settings,
             plan=plan,
             algorithm=chosen,
-            gate=Gate(run.id, spec, settings.max_examples),
+            gate=Gate(run.id, ModelSpec.of(run.newest.model), settings.max_examples),
             progress=_progress(run),
             newest=run.newest,
             roster=self.roster,
@@ -164,14 +172,18 @@ class Hub:
             clock=self._clock,
         )
 
+    async def _play(self, run: Run, coordinator: Coordinator) -> Ended:
+        """Play the run's rounds while the views follow, keep the final model, and say goodbye to everybody."""
+        settings, spec, name = run.settings, ModelSpec.of(run.newest.model), coordinator.algorithm.name
+
         def welcome(version: int) -> Welcome:
             return Welcome(
                 version=version,
                 run=run.id,
-                algorithm=chosen.name,
+                algorithm=name,
                 spec=spec.tensors,
                 options=run.options,
-                plan=plan,
+                plan=coordinator.plan,
                 round=coordinator.newest.number,
                 rounds=settings.rounds,
                 model=coordinator.newest.sha256,
@@ -183,7 +195,7 @@ class Hub:
                 RunStarted(
                     run=run.id,
                     name=run.folder.name,
-                    algorithm=chosen.name,
+                    algorithm=name,
                     parameters=spec.parameters,
                     model_bytes=spec.nbytes,
                     model=run.newest.sha256,
@@ -199,7 +211,7 @@ class Hub:
             await self._say_goodbye(coming_back=coordinator.stopping or code is not ExitCode.DONE)
         if self._failure:
             raise self._failure
-        return Ended(code, coordinator.stopping, run, plan, summary)
+        return Ended(code, coordinator.stopping, run, coordinator.plan, summary)
 
     async def _welcome_for(self, version: int) -> Welcome:
         return (await asyncio.shield(self._welcome))(version)
@@ -229,9 +241,6 @@ class Hub:
         """End because the hub is pointless without what failed."""
         self._failure = failure
         self.stop()
-
-    def _warn(self, failure: FedhubError) -> None:
-        say(f"the evaluator beside the hub ended, nobody measures the model now: {failure}")
 
 
 def _progress(run: Run) -> Progress:

@@ -125,7 +125,7 @@ def _header(view: memoryview, of: UnionType, max_header: int) -> tuple[Any, int]
         max_str_len=max_header,
         max_bin_len=0,
         max_ext_len=0,
-        max_array_len=max_header // 8,
+        max_array_len=max_header // 64,  # room is made for as many as are announced, at each of 1,024 depths
         max_map_len=256,
     )
     unpacker.feed(view[:max_header])

@@ -1,6 +1,7 @@
 """Typed messages over one websocket; the only file that knows the websockets library and how its connections end."""
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -13,10 +14,10 @@ import numpy as np
 from websockets.asyncio.client import connect as websocket_connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidProxy, InvalidURI
 
 from shared.codec import ALIGNMENT, MAX_HEADER, MAX_WELCOME, Decoded, Frame, decode, encode
-from shared.errors import ConfigError, LinkClosed, ProtocolError, Unreachable
+from shared.errors import ConfigError, LinkClosed, Unreachable
 from shared.messages import Message, ToEdge, ToHub
 from shared.tensors import ModelSpec
 
@@ -114,8 +115,7 @@ class Link(Generic[In]):
             raise
         except ConnectionClosed as error:
             raise _closed(error) from None
-        if first is None:
-            raise ProtocolError("an empty message")
+        assert first is not None, "websockets gives at least one piece of each message"
         self._traffic.received += size
         data = first if buffer is None else buffer[:size]
         return decode(data, self._incoming, max_header=self._max_header, max_tensors=self._max_tensors)
@@ -148,8 +148,9 @@ def websocket_url(text: str) -> str:
     scheme = {"http": "ws", "https": "wss"}.get(scheme, scheme)
     try:
         parts = urlsplit(f"{scheme}://{rest}")
+        (parts.hostname or "").encode("idna")
         usable = scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+    except ValueError:  # of the port, or of a host name that no name server would take
         usable = False
     if not usable:
         raise ConfigError(f"{text!r} is not the address of a hub; write it like ws://192.168.1.20:8765")
@@ -180,20 +181,28 @@ async def connect(url: str, *, traffic: Traffic | None = None) -> Link[ToEdge]:
         raise ConfigError(f"{url!r} is not the address of a hub: {error.msg}") from None
     except socket.gaierror:
         raise Unreachable(f"cannot reach {url} (name not found). Is the host name spelled right?") from None
-    except ConnectionRefusedError:
-        raise Unreachable(
-            f"cannot reach {url} (nothing listens there). Is the hub running, and on that port? "
-            "A hub on another machine must be started with --host 0.0.0.0"
-        ) from None
     except TimeoutError:
         raise Unreachable(
             f"cannot reach {url} (no answer within {_OPEN_TIMEOUT:.0f} s). Is a firewall in between?"
         ) from None
     except (InvalidHandshake, InvalidMessage, EOFError) as error:
         raise Unreachable(f"cannot join {url}: what listens there is not a hub ({error})") from None
+    except (InvalidProxy, ImportError) as error:  # the latter where the proxy is a SOCKS one
+        raise Unreachable(f"cannot reach {url} through this machine's proxy: {error}") from None
     except OSError as error:
+        if _refused(error):
+            raise Unreachable(
+                f"cannot reach {url} (nothing listens there). Is the hub running, and on that port? "
+                "A hub on another machine must be started with --host 0.0.0.0"
+            ) from None
         raise Unreachable(f"cannot reach {url} ({error.strerror or error})") from None
     return Link[ToEdge](connection, ToEdge, max_header=MAX_WELCOME, traffic=traffic or Traffic())
+
+
+def _refused(error: OSError) -> bool:
+    """Tell whether every address of a host refused: of several (localhost has two), asyncio makes one error."""
+    refusal = f"[Errno {errno.ECONNREFUSED}]"
+    return isinstance(error, ConnectionRefusedError) or 0 < str(error).count(refusal) == str(error).count("[Errno ")
 
 
 async def listen(

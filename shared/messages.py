@@ -10,14 +10,17 @@ from shared.tensors import TensorSpec
 PROTOCOL_VERSIONS: tuple[int, ...] = (1,)
 """The versions of `docs/protocol.md` that this release speaks, newest first."""
 
-EdgeId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+EdgeId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 """Who an edge is: up to 64 letters, digits, dots, dashes and underscores, so that it is safe in any log or page."""
 
-Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """SHA-256 of a model, in hexadecimal (`shared.tensors.sha256`)."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Metrics = Annotated[dict[str, float], msgspec.Meta(max_length=32)]
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+"""What an edge may name freely; a refusal quotes it, so it has to be short."""
+
+Metrics = Annotated[dict[Name, float], msgspec.Meta(max_length=32)]
 """Named measurements; at most 32."""
 
 
@@ -60,7 +63,7 @@ class Hello(Message, frozen=True, kw_only=True):
     versions: Annotated[tuple[int, ...], msgspec.Meta(min_length=1, max_length=16)]
     edge: EdgeId
     role: Role
-    agent: Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,64}$")] = ""
+    agent: Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,64}\Z")] = ""
     """Software and version, for the log; plain printable ASCII."""
 
 
@@ -77,12 +80,12 @@ class Ready(Message, frozen=True, kw_only=True):
 class Update(Message, frozen=True, kw_only=True):
     """The answer to Train; the tensors follow (differences or gradients, in the order of the spec)."""
 
-    run: str
+    run: Name
     round: int
     attempt: int
     model: Hash
     """The model that training began with."""
-    spec: str
+    spec: Name
     """Digest of the spec that the tensors follow."""
     examples: int | float
     """How many examples the edge trained on: this update's weight. (Judged by admission, so any number is read.)"""
@@ -95,7 +98,7 @@ class Update(Message, frozen=True, kw_only=True):
 class Evaluation(Message, frozen=True, kw_only=True):
     """The answer to Evaluate."""
 
-    run: str
+    run: Name
     round: int
     model: Hash
     examples: int | float

@@ -23,7 +23,7 @@ def write_tensors(path: Path, tensors: Tensors) -> None:
     temporary = path.with_name(path.name + ".writing")
     try:
         save_file(
-            {name: np.ascontiguousarray(array) for name, array in tensors.items()},
+            {name: np.asarray(array, order="C") for name, array in tensors.items()},
             temporary,
             {_ORDER: json.dumps(list(tensors))},  # safetensors sorts tensors; a model's spec has an order of its own
         )
@@ -46,7 +46,7 @@ def read_tensors(path: Path) -> Tensors:
         with safe_open(path, "np") as file:
             names = json.loads((file.metadata() or {}).get(_ORDER, "null")) or sorted(file.keys())
             return {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError) as error:  # the latter two of a damaged order
         raise JournalError(f"cannot read {path}: {error}") from None
 
 

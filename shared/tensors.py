@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import ml_dtypes
 import msgspec
@@ -34,7 +34,7 @@ class TensorSpec(msgspec.Struct, frozen=True, array_like=True):
 
     name: str
     dtype: DType
-    shape: tuple[int, ...]
+    shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=2**32)], ...], msgspec.Meta(max_length=64)]
 
     @property
     def is_float(self) -> bool:

@@ -1,5 +1,7 @@
 """FedAvg: edges train for a while on their own data, and the hub averages how far their models moved."""
 
+import numpy as np
+
 from hub.aggregation.algorithm import Algorithm
 from hub.aggregation.mean import ExactMean
 from shared.tensors import Array, Tensors
@@ -18,7 +20,7 @@ def shifted(array: Array, direction: Array, length: float) -> Array:
     """Add `length * direction` in float64 and round once, to the dtype of `array`; integers are replaced."""
     if array.dtype.kind in "biu":
         return direction.astype(array.dtype)
-    return (array.astype("float64") + length * direction).astype(array.dtype)
+    return np.asarray(array.astype("float64") + length * direction).astype(array.dtype)  # a sum of 0-d arrays is none
 
 
 def fedavg() -> Algorithm:

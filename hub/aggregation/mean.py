@@ -32,8 +32,9 @@ class ExactMean:
     """sum_k n_k x_k / sum_k n_k, the weighted average of McMahan et al. 2017, Algorithm 1.
 
     Float tensors are added as 64-bit integers in units of 2**-32, so addition is exact, and neither the order of
-    updates nor how partial sums are grouped can change the result. Rounding each number to the grid is the only error:
-    at most 2**-33 (1.2e-10) for the mean, less than half a unit in the last place of any float32 above 0.002.
+    updates nor how partial sums are grouped can change the result. Rounding to the grid moves the mean by at
+    most 2**-33 (1.2e-10), less than half a unit in the last place of any float32 above 0.002, and the division at the
+    end by 3 * 2**-53 of itself.
     Integer tensors (such as BatchNorm's counters) take the largest value, booleans the logical or.
 
     Measured for 1.66 M float32 parameters: 2.3 ms an update; `total += weight * update.astype(float64)` takes 9.0.
@@ -75,7 +76,7 @@ class ExactMean:
             raise NothingAccumulated("the mean of no updates was asked for")
         unit = 2.0**-FRACTION_BITS / state.weight
         floats = {tensor.name: tensor.is_float for tensor in ModelSpec.of(model).tensors}
-        return {name: total * unit if floats[name] else total for name, total in state.totals.items()}
+        return {name: np.asarray(total * unit) if floats[name] else total for name, total in state.totals.items()}
 
 
 def _add(total: Array, array: Array, weight: int) -> None:

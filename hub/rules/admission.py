@@ -131,5 +131,6 @@ def _magnitude(array: Array) -> float:
     """Give the largest absolute value; NaN if there is one (minimum and maximum pass it on, and make no copies)."""
     if array.size == 0:
         return 0.0
-    low, high = float(np.min(array)), float(np.max(array))
+    with np.errstate(invalid="ignore"):  # bfloat16 warns of NaN; the answer tells of it
+        low, high = float(np.min(array)), float(np.max(array))
     return math.nan if math.isnan(low) or math.isnan(high) else max(-low, high)

@@ -1,5 +1,6 @@
 """Decides whether the run has got where it was meant to go: planned rounds, a target, or no more improvement."""
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -25,7 +26,7 @@ class Progress:
     def note(self, round: int, metrics: dict[str, float]) -> bool:
         """Take in what an evaluation found; tell whether it is the best so far."""
         value = metrics.get(self.metric)
-        if value is None:
+        if value is None or math.isnan(value):
             return False
         if self.best is None or self._is_better(value, self.best):
             self.best, self.best_round, self._since_best = value, round, 0

@@ -57,4 +57,4 @@ class Round:
 
 def quorum_of(goal: int, *, share: float) -> int:
     """Give how many of `goal` answers a round needs to count, at least one."""
-    return max(1, math.ceil(share * goal))
+    return max(1, math.ceil(share * goal - 1e-9))  # 0.55 * 100 is 55.00000000000001

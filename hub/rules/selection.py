@@ -38,7 +38,7 @@ def select(
     """
     candidates = sorted(present)
     goal = goal_of(len(candidates), fraction=fraction)
-    asked = min(len(candidates), math.ceil(goal * over_selection))
+    asked = min(len(candidates), math.ceil(goal * over_selection - 1e-9))  # 10 * 1.1 is 11.000000000000002
     dice = np.random.default_rng([seed, round, attempt])
     chosen = dice.choice(len(candidates), size=asked, replace=False)
     return frozenset(candidates[index] for index in chosen), goal

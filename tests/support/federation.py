@@ -69,9 +69,8 @@ async def running_hub(
     folder: Path, *, model: Tensors = MODEL, resume: Path | None = None, **settings: object
 ) -> AsyncIterator[Running]:
     """Run a hub with `settings`; it is stopped at the end of the context if it still runs."""
-    chosen = {"port": 0, "runs": str(folder), "log": "json", "rounds": 1, "deadline": 20.0, **settings}
-    if not resume:
-        chosen.setdefault("name", "run")
+    fresh = {} if resume else {"rounds": 1, "deadline": 20.0, "name": "run"}
+    chosen = {"port": 0, "runs": str(folder), "log": "json", **fresh, **settings}
 
     async def ask(wishes: Wishes) -> Contract:
         return Contract("test", {}, has_test=False, model=model)
