@@ -5,6 +5,7 @@ import json
 import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -90,6 +91,8 @@ def swarm(
     """Simulate many phones in this process: each its own connection, data and device."""
     if n < 1:
         raise ConfigError(f"-n {n}: a swarm has at least one phone")
+    if seed < 0:
+        raise ConfigError(f"--seed {seed}: a seed is 0 or more")
     loaded, options = load_app(app), pairs(data, flag="--data")
     if evaluator and not loaded.has("test"):
         raise ConfigError(f"{app} has no @app.test function, so there can be no evaluator")
@@ -136,26 +139,27 @@ def check(
 @cli.command(show=False)
 def contract(app: str, *, model: Path, seed: int, data: Options = []) -> None:  # noqa: B006
     """For the hub: write the app's first model to a file and its settings to stdout."""
-    loaded, options = load_app(app), pairs(data, flag="--data")
-
     from edge.contract import write_contract
 
-    result(write_contract(loaded, Edge(seed=seed, options=options), model=model))
+    with redirect_stdout(sys.stderr):  # an app may print; the hub reads our stdout
+        loaded, options = load_app(app), pairs(data, flag="--data")
+        written = write_contract(loaded, Edge(seed=seed, options=options), model=model)
+    result(written)
 
 
 @cli.command(show=False)
 def compare(app: str, *, edges: int, rounds: int, metric: str, plan: str, data: Options = []) -> None:  # noqa: B006
     """For the hub: train alone and centralised, as a federation of `edges` did, and give the metrics as JSON."""
-    loaded, options = load_app(app), pairs(data, flag="--data")
-
     import msgspec
 
     from edge.compare import compare as measure
     from shared.messages import Plan
 
-    how = msgspec.json.decode(plan, type=Plan)
-    edge = Edge(count=edges, seed=how.seed, options=options)
-    found = measure(loaded, edge, plan=how, rounds=rounds, metric=metric, device="cpu")
+    with redirect_stdout(sys.stderr):  # an app may print; the hub reads our stdout
+        loaded, options = load_app(app), pairs(data, flag="--data")
+        how = msgspec.json.decode(plan, type=Plan)
+        edge = Edge(count=edges, seed=how.seed, options=options)
+        found = measure(loaded, edge, plan=how, rounds=rounds, metric=metric, device="cpu")
     result(json.dumps({"metric": found.metric, "alone": found.alone, "centralised": found.centralised}))
 
 

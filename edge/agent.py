@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge.learner import Learner, WentAway
+from edge.names import check_name
 from edge.session import Desk, EdgeSession
 from shared.errors import ExitCode, LinkClosed, ProtocolError, TurnedAway, Unreachable
 from shared.link import connect
@@ -63,8 +64,9 @@ class Agent:
         Raises:
             Unreachable: no hub answered for as long as patience lasts.
             TurnedAway: the hub does not want this edge.
-            ConfigError: this edge's app does not fit the run.
+            ConfigError: this edge's app does not fit the run, or its name or the URL cannot be.
         """
+        check_name(self.edge)
         attempts, met = 0, False
         lost = asyncio.get_running_loop().time()
         try:
@@ -72,12 +74,12 @@ class Agent:
                 try:
                     link = await connect(self.url)
                 except Unreachable as error:
-                    now = asyncio.get_running_loop().time()
-                    limit = self.patience.again if met else self.patience.first
-                    attempts += 1
-                    delay = self.patience.delay(attempts, self.dice)
-                    if now + delay - lost > limit:
+                    left = lost + (self.patience.again if met else self.patience.first)
+                    left -= asyncio.get_running_loop().time()
+                    if left <= 0:
                         raise
+                    attempts += 1
+                    delay = min(left, self.patience.delay(attempts, self.dice))  # once more when patience ends
                     self.tell(f"{error}; trying again in {delay:.1f} s")
                     await asyncio.sleep(delay)
                     continue

@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import inspect
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -146,6 +147,12 @@ class App:
         made = self._call("model", edge)
         if not isinstance(made, torch.nn.Module):
             raise ConfigError(f"{self.name}: model() must return a torch.nn.Module, it returned {_kind(made)}")
+        if any(torch.nn.parameter.is_lazy(parameter) for parameter in made.parameters()):
+            raise ConfigError(f"{self.name}: model() returned lazy layers, whose shapes are not known yet; write them")
+        if not any(parameter.requires_grad for parameter in made.parameters()):
+            raise ConfigError(
+                f"{self.name}: model() returned a model with nothing to learn: no parameter needs a gradient"
+            )
         return made
 
     def find_data(self, what: str, edge: Edge) -> Any:
@@ -184,7 +191,10 @@ class App:
         if function is None:
             raise ConfigError(f"{self.name} has no @app.{what} function; write one:\n{_EXAMPLE[what]}")
         with users_code(f"{what}() of {self.name}"):
-            return function(edge) if inspect.signature(function).parameters else function()
+            parameters = inspect.signature(function).parameters.values()
+            # A parameter with a default is the user's own, like model(width=32), unless it is called edge.
+            takes_edge = any(one.name == "edge" or one.default is one.empty for one in parameters)
+            return function(edge) if takes_edge else function()
 
 
 _EXAMPLE = {
@@ -203,7 +213,7 @@ def load_app(name: str) -> App:
     built_in = {path.stem: path for path in sorted(BUILT_IN.glob("*.py")) if not path.stem.startswith("_")}
     path = built_in.get(name, Path(name))
     if not path.is_file():
-        close = difflib.get_close_matches(name, built_in, n=1)
+        close = difflib.get_close_matches(name, [*built_in, *map(str, Path(name).parent.glob("*.py"))], n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"built in are {', '.join(built_in)}"
         raise ConfigError(f"there is no app file {name}; {hint}")
     spec = importlib.util.spec_from_file_location(f"fedhub_app_{path.stem}", path)
@@ -211,6 +221,8 @@ def load_app(name: str) -> App:
         raise ConfigError(f"{name} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # so that the app's own classes can be found by name
+    if name not in built_in:
+        sys.path.insert(0, str(path.parent.resolve()))  # as for any script, so that it can import its neighbours
     with users_code(name):
         spec.loader.exec_module(module)
     apps = [value for value in vars(module).values() if isinstance(value, App)]
@@ -235,18 +247,29 @@ def users_code(what: str) -> Iterator[None]:
         yield
     except (FedhubError, GivenUp):
         raise
-    except Exception as error:
-        raise ConfigError(f"{what} failed at {_where(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{what} failed{_where(error)}") from error
 
 
-def _where(error: Exception) -> str:
-    """Say in one line where a user's code failed and how."""
-    if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: SyntaxError: {error.msg}"
-    frames = traceback.extract_tb(error.__traceback__)
-    last = frames[-1] if frames else None
-    place = f"{Path(last.filename).name} line {last.lineno}: " if last else ""
-    return f"{place}{type(error).__name__}: {error}"
+def _where(error: BaseException) -> str:
+    """Say in one line where a user's code failed and how: the last line that is theirs, not one deep inside torch."""
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    message = str(error)
+    if isinstance(error, SyntaxError) and error.filename:
+        places, message = [(error.filename, error.lineno)], error.msg
+    theirs = [f" at {Path(file).name} line {line}" for file, line in places if line and _is_theirs(file)]
+    said = " ".join(message.split())
+    return f"{theirs[-1] if theirs else ''}: {type(error).__name__}{': ' if said else ''}{said}"
+
+
+def _is_theirs(file: str) -> bool:
+    path, ours = Path(file), BUILT_IN.parent
+    return not (
+        file.startswith("<")
+        or (path.is_relative_to(ours) and not path.is_relative_to(BUILT_IN))
+        or path.is_relative_to(sysconfig.get_path("stdlib"))
+        or {"site-packages", "dist-packages"} & set(path.parts)
+    )
 
 
 def _kind(value: object) -> str:

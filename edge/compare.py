@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from edge.app import App, Edge
+from edge.app import App, Edge, users_code
 from edge.examples import Examples, joined
 from edge.trainer import Trainer, pick_device, seed_of
+from shared.errors import ConfigError
 from shared.messages import Plan
-from shared.tensors import Tensors
+from shared.tensors import Array, Tensors
 
 _MOST_ALONE = 10  # edges whose lonely models are averaged; more would only narrow the error of the mean
 
@@ -37,7 +38,7 @@ def compare(app: App, edge: Edge, *, plan: Plan, rounds: int, metric: str, devic
         device: where torch computes.
 
     Raises:
-        ConfigError: the app has no test data, or fails.
+        ConfigError: the app has no test data, does not measure `metric`, or fails.
     """
     plan = msgspec.structs.replace(plan, local="sgd", holdout=0.0)
     trainer = Trainer(app, app.make_model(edge), pick_device(device))
@@ -55,10 +56,21 @@ def compare(app: App, edge: Edge, *, plan: Plan, rounds: int, metric: str, devic
         for round in range(1, rounds + 1):
             seed = seed_of(plan, round=round, edge=name)
             trained = trainer.train(plan, model, examples, seed=seed, stop=threading.Event())
-            model = {key: array + trained.tensors[key] for key, array in model.items()}
-        return trainer.evaluate(model, held_out).metrics[metric]
+            model = {key: _sum(array, trained.tensors[key]) for key, array in model.items()}
+        found = trainer.evaluate(model, held_out).metrics
+        if metric not in found:
+            raise ConfigError(
+                f"{app.name} does not measure {metric!r} but {', '.join(found)}; choose one as the metric"
+            )
+        return found[metric]
 
     step = max(1, len(parts) // _MOST_ALONE)
     chosen = range(0, len(parts), step)[:_MOST_ALONE]
-    alone = [metric_after(parts[index], f"alone {index}") for index in chosen]
-    return Comparison(metric, sum(alone) / len(alone), metric_after(joined(parts), "centralised"))
+    with users_code(f"training of {app.name}"):
+        alone = [metric_after(parts[index], f"alone {index}") for index in chosen]
+        return Comparison(metric, sum(alone) / len(alone), metric_after(joined(parts), "centralised"))
+
+
+def _sum(array: Array, moved: Array) -> Array:
+    """Add to floats how far they moved; integers and booleans are told as they are."""
+    return moved if array.dtype.kind in "biu" else array + moved

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from edge.app import App, Edge
 from edge.trainer import Trainer, pick_device
+from shared.errors import ConfigError
 from shared.snapshot import write_tensors
 
 
@@ -13,6 +14,12 @@ def write_contract(app: App, edge: Edge, *, model: Path) -> str:
 
     Returns:
         an object with `app` (its name), `settings` (what it recommends) and `test` (whether it has held-out data).
+
+    Raises:
+        ConfigError: the app has no model, or a setting that is no number or text.
     """
     write_tensors(model, Trainer(app, app.make_model(edge), pick_device("cpu")).tensors)
-    return json.dumps({"app": app.name, "settings": app.settings, "test": app.has("test")})
+    try:
+        return json.dumps({"app": app.name, "settings": app.settings, "test": app.has("test")})
+    except TypeError as error:
+        raise ConfigError(f"{app.name}: settings of App(...) must be plain numbers and texts ({error})") from None

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset, default_collate
 
+from edge.app import users_code
 from shared.errors import ConfigError
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -31,22 +32,32 @@ class Examples:
             where: whose value, for the error.
 
         Raises:
-            ConfigError: it is none of these, or is empty.
+            ConfigError: it is none of these, is empty, or its first example is not a pair of tensors.
         """
-        if isinstance(data, tuple | list) and len(data) == 2:
-            x, y = (torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in data)
-            if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
-                if len(x) != len(y):
-                    raise ConfigError(f"{where} returned {len(x)} inputs and {len(y)} targets; they must pair up")
-                data = TensorDataset(x, y)
-        if not isinstance(data, Dataset | DataLoader):
-            raise ConfigError(
-                f"{where} must return a Dataset, a DataLoader or tensors (x, y); it returned a {type(data).__name__}"
-            )
-        examples = cls(data)
-        if not examples.count:
-            raise ConfigError(f"{where} returned no examples")
-        return examples
+        with users_code(where):
+            if isinstance(data, tuple | list) and len(data) == 2:
+                x, y = (_tensor(part) if isinstance(part, np.ndarray) else part for part in data)
+                if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+                    if len(x) != len(y):
+                        raise ConfigError(f"{where} returned {len(x)} inputs and {len(y)} targets; they must pair up")
+                    data = TensorDataset(x, y)
+            if not isinstance(data, Dataset | DataLoader):
+                kind = "nothing" if data is None else f"a {type(data).__name__}"
+                raise ConfigError(f"{where} must return a Dataset, a DataLoader or tensors (x, y); it returned {kind}")
+            examples = cls(data)
+            if not hasattr(type(examples._dataset), "__len__"):
+                raise ConfigError(f"{where} returned data without a length; an edge must know how many examples it has")
+            if not examples.count:
+                raise ConfigError(f"{where} returned no examples")
+            examples._check_first(where)
+            return examples
+
+    def _check_first(self, where: str) -> None:
+        """See that there are pairs of tensors, before a round depends on it."""
+        first = self._first()
+        if len(first) != 2 or not all(isinstance(part, torch.Tensor) for part in first):
+            kinds = ", ".join(type(part).__name__ for part in first)
+            raise ConfigError(f"{where} must give pairs of tensors (input, target); its examples are ({kinds})")
 
     @property
     def _dataset(self) -> Any:
@@ -54,16 +65,20 @@ class Examples:
 
     @property
     def count(self) -> int:
-        """How many examples there are."""
-        return len(self._dataset)
+        """How many examples there are; of a DataLoader, those that its sampler lets through."""
+        if not isinstance(self._source, DataLoader):
+            return len(self._dataset)
+        count = len(self._source.sampler)  # type: ignore[arg-type]  # samplers of what has a length have one
+        return count - count % self._source.batch_size if self._source.drop_last and self._source.batch_size else count
 
     @property
     def nbytes(self) -> int:
-        """About how many bytes the examples take: all of their tensors, or the first one's times their number."""
-        if isinstance(self._dataset, TensorDataset):
-            return sum(tensor.nbytes for tensor in self._dataset.tensors)
-        first = default_collate([self._dataset[0]])
-        return self.count * sum(part.nbytes for part in first if isinstance(part, torch.Tensor))
+        """About how many bytes the examples take: their number times those of the first."""
+        x, y = self._first()
+        return self.count * (x.nbytes + y.nbytes) // len(y)
+
+    def _first(self) -> Batch:
+        return next(self.batches(1))
 
     def batches(self, size: int, order: np.random.Generator | None = None) -> Iterator[Batch]:
         """Give all examples once, `size` at a time (0: all at once), shuffled by `order` if given."""
@@ -74,15 +89,14 @@ class Examples:
         for start in range(0, self.count, size or self.count):
             chosen = indices[start : start + (size or self.count)]
             if isinstance(self._source, TensorDataset):
-                x, y = self._source.tensors
                 picked = torch.from_numpy(chosen)
-                yield x[picked], y[picked]
+                yield tuple(tensor[picked] for tensor in self._source.tensors)  # type: ignore[misc]  # two, see `of`
             else:
                 yield tuple(default_collate([self._source[int(index)] for index in chosen]))
 
     def split(self, share: float, dice: np.random.Generator) -> tuple["Examples", "Examples | None"]:
-        """Keep `share` of the examples apart: give those to train on, and those held out (None if there are none)."""
-        apart = round(share * self.count)
+        """Keep `share` of the examples apart: give those to train on (one at least), and those held out (or None)."""
+        apart = min(round(share * self.count), self.count - 1)
         if not apart:
             return self, None
         if isinstance(self._source, DataLoader):
@@ -95,6 +109,11 @@ class Examples:
             picked = torch.as_tensor(indices)
             return Examples(TensorDataset(*(tensor[picked] for tensor in self._source.tensors)))
         return Examples(Subset(self._dataset, [int(index) for index in indices]))
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    """Share an array's memory, unless torch cannot: where it is read-only or runs backwards, it is copied."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def joined(parts: Sequence[Examples]) -> Examples:

@@ -4,8 +4,11 @@ import asyncio
 import queue
 import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge.agent import Agent, Patience
@@ -71,7 +74,8 @@ class Task:
         tensors = {name: moved(after[name], before, factor) for name, before in self._model.items()}
         numbers = {**(metrics or {}), **({} if loss is None else {"loss": loss})}
         trained = Trained(tensors, examples, {name: float(value) for name, value in numbers.items()})
-        self._loop.call_soon_threadsafe(self._hand_in, trained)
+        with suppress(RuntimeError):  # the hub was done while the script trained, and the loop is closed
+            self._loop.call_soon_threadsafe(self._hand_in, trained)
 
     def _hand_in(self, trained: Trained) -> None:
         if not self._answer.done():  # a task that a newer one replaced has nobody waiting
@@ -102,7 +106,7 @@ def join(url: str, *, name: str | None = None, examples: int = 0, patience: floa
     """Join the hub at `url` and give its tasks, one at a time, until it is done.
 
     The connection lives in a thread of its own, so the hub's pings are answered while the script trains. If the script
-    is slower than the rounds, it gets the newest task next.
+    is slower than the rounds, it gets the newest task next. A script that breaks off its loop leaves the hub.
 
     Args:
         url: such as `ws://192.168.1.20:8765`.
@@ -124,20 +128,36 @@ def join(url: str, *, name: str | None = None, examples: int = 0, patience: floa
         tell=lambda line: None,
     )
 
+    leave: Future[Callable[[], object]] = Future()
+
+    async def life() -> None:
+        living = asyncio.create_task(agent.live())
+        leave.set_result(partial(asyncio.get_running_loop().call_soon_threadsafe, living.cancel))
+        await asyncio.wait([living])
+        if not living.cancelled():
+            living.result()
+
     def live() -> None:
         try:
-            asyncio.run(agent.live())
+            asyncio.run(life())
         except FedhubError as error:
             tasks.put(error)
-        tasks.put(None)
+        finally:
+            tasks.put(None)
 
-    threading.Thread(target=live, name="fedhub edge", daemon=True).start()
-    while (task := tasks.get()) is not None:
-        while isinstance(task, Task) and not tasks.empty():
-            newer = tasks.get()
-            if newer is None:
-                return
-            task = newer
-        if isinstance(task, FedhubError):
-            raise task
-        yield task
+    thread = threading.Thread(target=live, name="fedhub edge", daemon=True)
+    thread.start()
+    try:
+        while (task := tasks.get()) is not None:
+            while isinstance(task, Task) and not tasks.empty():
+                newer = tasks.get()
+                if newer is None:
+                    return
+                task = newer
+            if isinstance(task, FedhubError):
+                raise task
+            yield task
+    finally:
+        with suppress(RuntimeError):  # the loop is closed already
+            leave.result()()
+        thread.join()

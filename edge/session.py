@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from edge.learner import Learner
 from shared import __version__
 from shared.codec import Decoded, Frame, encode
-from shared.errors import ConfigError, ProtocolError
+from shared.errors import ConfigError, LinkClosed, ProtocolError, TurnedAway
 from shared.link import Link
 from shared.messages import (
     PROTOCOL_VERSIONS,
@@ -32,6 +33,9 @@ from shared.tensors import ModelSpec, Tensors
 
 Key = tuple[str, str, int, int]
 
+_OUR_FAULT = (1002, 1009)
+"""Close codes by which a hub says that this edge broke the protocol: coming back would only repeat it."""
+
 
 @dataclass
 class Desk:
@@ -46,8 +50,8 @@ class Desk:
 
     def drop(self) -> None:
         """Give up the present work: something newer has come."""
-        if self.work is not None:
-            self.work.cancel()
+        if self.work is not None and not self.work.cancel() and not self.work.cancelled():
+            self.work.exception()  # looked at, so that asyncio does not complain that nobody has
         self.task = self.work = None
 
 
@@ -78,6 +82,7 @@ class EdgeSession:
         Raises:
             LinkClosed: the connection was lost; the desk keeps the work.
             ProtocolError: the hub said what may not be said.
+            TurnedAway: the hub did not understand what this edge said.
             ConfigError: this edge's app does not fit the run, or fails; the hub was told.
             WentAway: the (simulated) device goes offline.
         """
@@ -92,7 +97,15 @@ class EdgeSession:
             await self._get_ready(welcome)
             return await self._work(ModelSpec(welcome.spec))
         except ConfigError as error:
-            await self.link.send(Goodbye(code=Farewell.LEAVING, reason=str(error)[:1000]))
+            with suppress(LinkClosed):  # the hub is gone too; what is wrong here is the better news
+                await self.link.send(Goodbye(code=Farewell.LEAVING, reason=str(error)[:1000]))
+                await self.link.close()
+            raise
+        except LinkClosed as closed:
+            if closed.code in _OUR_FAULT:
+                raise TurnedAway(
+                    f"the hub closed the connection because of what this edge sent: {closed.reason}"
+                ) from None
             raise
 
     async def _get_ready(self, welcome: Welcome) -> None:

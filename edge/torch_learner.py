@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -26,23 +26,34 @@ class Workshop:
     """
 
     def __init__(self, app: App, *, device: str, executor: Executor) -> None:
+        """Get ready.
+
+        Args:
+            app: what is learnt.
+            device: where torch computes: auto, cpu, cuda or mps.
+            executor: of one thread.
+
+        Raises:
+            ConfigError: there is no such device.
+        """
         self.app = app
-        self._device = device
+        self._device = pick_device(device)
         self._executor = executor
-        self._trainer: Trainer | None = None
+        self._made: tuple[dict[str, str], Trainer] | None = None
 
     async def work(self, job: Callable[[], T]) -> T:
         """Run a job in the thread; if the caller is cancelled before it begins, it never does."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, job)
 
     def trainer(self, edge: Edge) -> Trainer:
-        """Give the one trainer; the first caller's options make its model. To be called in the thread."""
-        if self._trainer is None:
+        """Give the one trainer; it is made anew for a run with other options. To be called in the thread."""
+        options = dict(edge.options)
+        if self._made is None or self._made[0] != options:
             import torch
 
             torch.set_num_threads(1)
-            self._trainer = Trainer(self.app, self.app.make_model(edge), pick_device(self._device))
-        return self._trainer
+            self._made = options, Trainer(self.app, self.app.make_model(edge), self._device)
+        return self._made[1]
 
 
 @dataclass
@@ -63,6 +74,7 @@ class TorchLearner:
     index: int
     count: int
     options: dict[str, str]
+    _edge: Edge = field(default_factory=Edge)
     _own: Examples | None = None
     _held_out: Examples | None = None
     _prepared: tuple[object, ...] | None = None
@@ -103,7 +115,9 @@ class TorchLearner:
 
     def _find(self, welcome: Welcome) -> None:
         app, plan = self.workshop.app, welcome.plan
-        edge = Edge(index=self.index, count=self.count, seed=plan.seed, options={**welcome.options, **self.options})
+        self._edge = edge = Edge(
+            index=self.index, count=self.count, seed=plan.seed, options={**welcome.options, **self.options}
+        )
         difference = ModelSpec(welcome.spec).difference(self.workshop.trainer(edge).spec)
         if difference:
             raise ConfigError(
@@ -126,8 +140,8 @@ class TorchLearner:
             raise GivenUp
         seed = seed_of(task.plan, round=task.round, edge=self.name)
         with users_code(f"training of {self.workshop.app.name}"):
-            return self.workshop.trainer(Edge()).train(task.plan, model, self._own, seed=seed, stop=stop)
+            return self.workshop.trainer(self._edge).train(task.plan, model, self._own, seed=seed, stop=stop)
 
     def _evaluate(self, model: Tensors, held_out: Examples) -> Measured:
         with users_code(f"evaluation of {self.workshop.app.name}"):
-            return self.workshop.trainer(Edge()).evaluate(model, held_out)
+            return self.workshop.trainer(self._edge).evaluate(model, held_out)

@@ -49,7 +49,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.module.to(self.device)
-        self._buffers = frozenset(name for name, _ in self.module.named_buffers())
+        self._buffers = frozenset(name for name, _ in self.module.named_buffers(remove_duplicate=False))
 
     @property
     def tensors(self) -> Tensors:
@@ -176,9 +176,12 @@ def to_numpy(tensor: torch.Tensor) -> Array:
     tensor = tensor.detach().cpu().contiguous()
     if tensor.dtype is torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    if tensor.is_complex() or tensor.is_quantized:
-        raise ConfigError(f"tensors of dtype {tensor.dtype} cannot be federated; convert the model to float32")
-    return tensor.numpy()
+    try:
+        if tensor.is_complex():
+            raise TypeError
+        return tensor.numpy()
+    except (TypeError, RuntimeError):  # numpy has no such numbers: quantised, 8 bit floats, ...
+        raise ConfigError(f"tensors of {tensor.dtype} cannot be federated; convert the model to float32") from None
 
 
 def to_torch(array: Array) -> torch.Tensor:

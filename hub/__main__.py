@@ -111,7 +111,7 @@ def demo(
     seed = str(resolve(*layers).settings.seed)
     swarm = ("swarm", "{url}", app, "-n", str(edges), "--profile", profile, "--seed", seed)
     kinds = ", ".join(" ".join(reversed(part.partition(":")[::2])).strip() for part in profile.split(","))
-    say(f"demo: {app} on {edges} simulated edges ({kinds}), over real websockets; nothing leaves this machine")
+    say(f"demo: {app} on {edges} simulated edges ({kinds}), all on this machine")
     wishes = Wishes(
         layers=layers,
         app=app,

@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hub.aggregation.algorithm import Algorithm
+from hub.aggregation.catalogue import algorithm
 from hub.companions import as_flags, edge_command
 from hub.config import Layer, Settings, from_app, resolve
 from hub.journal import Committed, Journal
@@ -65,6 +67,7 @@ class Run:
     options: dict[str, str]
     has_test: bool
     settings: Settings
+    algorithm: Algorithm
     newest: Committed
     evaluations: dict[int, dict[str, float]]
     journal: Journal
@@ -94,6 +97,7 @@ async def begin_run(wishes: Wishes, contract: Contract) -> AsyncIterator[Run]:
         ConfigError: a setting is impossible, or the folder holds a run already.
     """
     settings = resolve(*wishes.layers, from_app(contract.settings, contract.app)).settings
+    chosen = algorithm(settings.algorithm, lr=settings.lr)
     folder = _new_folder(settings, contract.app)
     async with Journal(folder) as journal:
         kept = {
@@ -112,6 +116,7 @@ async def begin_run(wishes: Wishes, contract: Contract) -> AsyncIterator[Run]:
             options=wishes.options,
             has_test=contract.has_test,
             settings=settings,
+            algorithm=chosen,
             newest=newest,
             evaluations={},
             journal=journal,
@@ -142,13 +147,15 @@ async def resume_run(wishes: Wishes, folder: Path, contract: Contract | None) ->
                     f"{folder} is a run of another model: {contract.app} has {difference}. "
                     "Resume it without naming an app, or start a new run without --resume"
                 )
+        settings = resolve(*wishes.layers, Layer(str(folder), kept["settings"])).settings
         yield Run(
             id=run.run,
             folder=folder,
             app=kept["app"],
             options=kept["options"],
             has_test=kept["test"],
-            settings=resolve(*wishes.layers, Layer(str(folder), kept["settings"])).settings,
+            settings=settings,
+            algorithm=algorithm(settings.algorithm, lr=settings.lr),
             newest=run.newest,
             evaluations=run.evaluations,
             journal=journal,

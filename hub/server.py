@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub.aggregation.catalogue import algorithm
 from hub.companions import as_flags, companion
 from hub.config import Settings, resolve
 from hub.connections.inbox import Inbox, Left, Stop
@@ -147,9 +146,8 @@ class Hub:
 
     def _coordinator(self, run: Run) -> Coordinator:
         settings = run.settings
-        chosen = algorithm(settings.algorithm, lr=settings.lr)
         plan = Plan(
-            local=chosen.local,
+            local=run.algorithm.local,
             epochs=settings.epochs,
             batch=settings.batch,
             lr=settings.lr,
@@ -160,7 +158,7 @@ class Hub:
             run=run.id,
             settings=settings,
             plan=plan,
-            algorithm=chosen,
+            algorithm=run.algorithm,
             gate=Gate(run.id, ModelSpec.of(run.newest.model), settings.max_examples),
             progress=_progress(run),
             newest=run.newest,

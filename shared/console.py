@@ -110,4 +110,11 @@ def run(app: App, arguments: list[str] | None = None) -> ExitCode:
 
 def command_line(name: str, *, version: str, help: str) -> App:
     """Make the command line called `name`; commands are added with `@app.command`."""
-    return App(name=name, version=version, help=help, version_flags=["--version"], help_flags=["--help", "-h"])
+    return App(
+        name=name,
+        version=version,
+        help=help,
+        version_flags=["--version"],
+        help_flags=["--help", "-h"],
+        suppress_keyboard_interrupt=False,  # `run` gives the exit code
+    )

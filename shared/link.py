@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect as websocket_connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidProxy, InvalidURI
+from websockets.exceptions import ProtocolError as BrokenMessage
 
 from shared.codec import ALIGNMENT, MAX_HEADER, MAX_WELCOME, Decoded, Frame, decode, encode
 from shared.errors import ConfigError, LinkClosed, Unreachable
@@ -84,6 +85,8 @@ class Link(Generic[In]):
             raise
         except ConnectionClosed as error:
             raise _closed(error) from None
+        except BrokenMessage:  # a message before this one was cut short, and the connection has not ended yet
+            raise LinkClosed(1006, "the line was cut") from None
         self._traffic.sent += frame.nbytes
 
     async def receive(self) -> Decoded[In]:
@@ -132,8 +135,7 @@ class Link(Generic[In]):
 def _closed(error: ConnectionClosed) -> LinkClosed:
     close = error.rcvd or error.sent
     if close is None:
-        cause = error.__cause__
-        return LinkClosed(1006, str(cause) if cause else "the line was cut")
+        return LinkClosed(1006, "the line was cut")
     return LinkClosed(close.code, close.reason)
 
 

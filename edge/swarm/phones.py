@@ -12,6 +12,8 @@ from edge.swarm.device import Profile, SimulatedDevice
 from edge.torch_learner import TorchLearner, Workshop
 from shared.messages import Role
 
+_LAST_ORDERS = 1.0  # seconds that phones have to hear the goodbye that one of them has heard
+
 
 @dataclass(frozen=True)
 class Swarm:
@@ -54,7 +56,11 @@ class Swarm:
                 agents.append(self._agent(f"{self.prefix}-evaluator", self._learner("", Role.EVALUATOR, 0, workshop)))
             lives = [asyncio.create_task(agent.live()) for agent in agents]
             try:
-                await asyncio.gather(*lives)
+                # A phone that is away when the hub says that the run is over would wait for it in vain.
+                await asyncio.wait(lives, return_when=asyncio.FIRST_COMPLETED)
+                ended, _ = await asyncio.wait(lives, timeout=_LAST_ORDERS)
+                for life in ended:
+                    life.result()
             finally:
                 for life in lives:
                     life.cancel()

@@ -64,6 +64,7 @@ class PrettyLog:
         self._metric = "accuracy"
         self._came: list[str] = []
         self._went: dict[str, str] = {}
+        self._known: set[str] = set()
         self._here = 0
         self._answered = 0
         self._bar = Progress(
@@ -98,7 +99,8 @@ class PrettyLog:
             case EdgeJoined():
                 self._here = fact.here
                 if fact.role == Role.TRAINER:
-                    self._came.append(fact.edge)
+                    if fact.edge not in self._came:
+                        self._came.append(fact.edge)
                     self._advance(fact.here)
                 else:
                     self._line(f"{fact.edge} measures ({fact.examples:,} held-out examples)", "dim")
@@ -174,13 +176,18 @@ class PrettyLog:
         return "; ".join(notes)
 
     def _flush(self) -> None:
-        """Say who came and went since the last round, in a line each."""
-        if self._came:
-            self._line(f"joined: {names(self._came, shown=10)} · {self._here} here", "dim")
-        # Who left in the middle of a round is named in the round's own line; here, those who are gone for good.
+        """Say who came since the last round, and who went and did not come back."""
+        new = [edge for edge in self._came if edge not in self._known]
+        for word, edges in (("joined", new), ("back", [edge for edge in self._came if edge in self._known])):
+            if edges:
+                self._line(f"{word}: {names(edges, shown=10)} · {self._here} here", "dim")
+        self._known.update(new)
+        gone: dict[str, list[str]] = {}
         for edge, reason in self._went.items():
             if edge not in self._came:
-                self._line(f"left: {edge} ({reason}) · {self._here} here", "dim")
+                gone.setdefault(reason, []).append(edge)
+        for reason, edges in gone.items():
+            self._line(f"left: {names(edges, shown=10)} ({reason}) · {self._here} here", "dim")
         self._came.clear()
         self._went.clear()
 

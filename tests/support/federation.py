@@ -15,7 +15,7 @@ from edge.learner import Holdings, Measured, Trained
 from hub.config import Layer
 from hub.events import Fact
 from hub.feed import Follower
-from hub.runs import Contract, Wishes
+from hub.runs import Contract, Wishes, ask_app
 from hub.server import Ended, Hub
 from shared.codec import encode
 from shared.link import Link, connect
@@ -66,16 +66,29 @@ class Running:
 
 @asynccontextmanager
 async def running_hub(
-    folder: Path, *, model: Tensors = MODEL, resume: Path | None = None, **settings: object
+    folder: Path,
+    *,
+    model: Tensors = MODEL,
+    app: str = "",
+    options: dict[str, str] | None = None,
+    resume: Path | None = None,
+    **settings: object,
 ) -> AsyncIterator[Running]:
-    """Run a hub with `settings`; it is stopped at the end of the context if it still runs."""
+    """Run a hub with `settings`, for `model` or for a real app; it is stopped at the end if it still runs."""
     fresh = {} if resume else {"rounds": 1, "deadline": 20.0, "name": "run"}
     chosen = {"port": 0, "runs": str(folder), "log": "json", **fresh, **settings}
 
     async def ask(wishes: Wishes) -> Contract:
         return Contract("test", {}, has_test=False, model=model)
 
-    hub = Hub(Wishes((Layer("test", chosen),), app="" if resume else "test", resume=resume), ask=ask)
+    wishes = Wishes(
+        layers=(Layer("test", chosen),),
+        app=app or ("" if resume else "test"),
+        options=options or {},
+        resume=resume,
+        evaluator=False,
+    )
+    hub = Hub(wishes, ask=ask_app if app else ask)
     follower = hub.feed.follow(room=1_000_000)
     life = asyncio.create_task(hub.serve())
     await asyncio.wait([life, hub.url], return_when=asyncio.FIRST_COMPLETED)

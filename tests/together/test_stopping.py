@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.support.federation import Adder, agent, edges, raw_edge, running_hub
 
 from hub.events import EdgeJoined, RoundAbandoned, RoundClosed, RunEnded, StopRequested, UpdateAccepted, WaitingForEdges
 from shared.errors import ConfigError, ExitCode, JournalError, LinkClosed
@@ -12,6 +11,7 @@ from shared.link import connect
 from shared.messages import Goodbye, Hello, News, Role
 from shared.snapshot import read_tensors
 from shared.tensors import sha256
+from tests.support.federation import Adder, agent, edges, raw_edge, running_hub
 
 
 async def test_a_stop_closes_the_round_with_what_is_in(tmp_path: Path) -> None:
