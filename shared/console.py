@@ -30,10 +30,11 @@ def result(line: str) -> None:
 
 def size(nbytes: float) -> str:
     """Write a number of bytes as people read it: `9.7 kB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000 or unit == "GB":
+    unit = "B"
+    for larger in ("kB", "MB", "GB"):
+        if nbytes < 1000:
             break
-        nbytes /= 1000
+        nbytes, unit = nbytes / 1000, larger
     return f"{nbytes:.0f} {unit}" if unit == "B" or nbytes >= 10 else f"{nbytes:.1f} {unit}"
 
 

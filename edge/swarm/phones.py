@@ -57,7 +57,9 @@ class Swarm:
             lives = [asyncio.create_task(agent.live()) for agent in agents]
             try:
                 # A phone that is away when the hub says that the run is over would wait for it in vain.
-                await asyncio.wait(lives, return_when=asyncio.FIRST_COMPLETED)
+                ended, _ = await asyncio.wait(lives, return_when=asyncio.FIRST_COMPLETED)
+                for life in ended:
+                    life.result()
                 ended, _ = await asyncio.wait(lives, timeout=_LAST_ORDERS)
                 for life in ended:
                     life.result()

@@ -28,6 +28,7 @@ class Sum:
     weight: int
 
 
+@dataclass(frozen=True)
 class ExactMean:
     """sum_k n_k x_k / sum_k n_k, the weighted average of McMahan et al. 2017, Algorithm 1.
 

@@ -26,7 +26,7 @@ cross_entropy = nn.functional.cross_entropy
 
 def welcome(model: Tensors, **changes: object) -> Welcome:
     said = {"options": {}, "plan": plan(), **changes}
-    return Welcome(  # type: ignore[arg-type]
+    return Welcome(
         version=1,
         run="r",
         algorithm="fedavg",
@@ -278,4 +278,4 @@ async def test_a_hub_that_comes_back_with_another_run_of_other_options_finds_the
 
 def test_a_device_that_is_not_there_is_refused_before_any_hub_is_asked() -> None:
     with pytest.raises(ConfigError, match="this machine has no device 'tpu'"):
-        Workshop(tiny_app(), device="tpu", executor=None)  # type: ignore[arg-type]
+        Workshop(tiny_app(), device="tpu", executor=None)

@@ -203,7 +203,7 @@ def test_an_evaluation_leaves_a_batch_norms_averages_alone() -> None:
 def test_a_frozen_parameter_does_not_move(local: str) -> None:
     def half_frozen() -> nn.Module:
         module = net()
-        module[0].requires_grad_(False)  # type: ignore[index]
+        module[0].requires_grad_(False)
         return module
 
     trainer = trainer_of(tiny_app(model=half_frozen))

@@ -8,7 +8,7 @@ import msgpack
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.codec import ALIGNMENT, MAX_HEADER, MAX_WELCOME, PIECE, Decoded, Frame, decode, encode
@@ -90,6 +90,7 @@ def models(draw: st.DrawFn) -> Tensors:
     return model
 
 
+@settings(deadline=None)
 @given(message=messages, model=models())
 def test_every_message_comes_back_with_every_tensor(message: Message, model: Tensors) -> None:
     frame = encode(message, model.values())
@@ -109,6 +110,7 @@ def test_each_side_hears_what_the_other_said_and_nobody_else(name: str) -> None:
             decode(header_of(message), wrong)
 
 
+@settings(deadline=None)
 @given(model=models())
 def test_tensor_bytes_start_at_multiples_of_64(model: Tensors) -> None:
     data = joined(encode(UPDATE, model.values()))
@@ -298,6 +300,7 @@ plain = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(message=st.sampled_from([*SAID_BY_EDGES.values(), TRAIN, WELCOME]), data=st.data())
 def test_fields_of_any_other_kind_do_no_harm(message: Message, data: st.DataObject) -> None:
     fields = msgspec.to_builtins(message)

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -86,6 +86,7 @@ def test_equal_specs_have_equal_digests_and_others_have_others() -> None:
     assert len(specs[0].digest) == 16
 
 
+@settings(deadline=None)
 @given(array=anything)
 def test_every_array_comes_back_bit_for_bit(array: np.ndarray) -> None:
     model = {"x": array}

@@ -43,7 +43,7 @@ def trainer_of(app: App, edge: Edge = Edge()) -> Trainer:  # noqa: B008  # froze
 def plan(**changes: object) -> Plan:
     """Make a plan of one epoch of one step over everything, unless told otherwise."""
     said = {"local": "sgd", "epochs": 1, "batch": 0, "lr": 0.1, "seed": 0, "holdout": 0.0, **changes}
-    return Plan(**said)  # type: ignore[arg-type]
+    return Plan(**said)
 
 
 @contextmanager

@@ -204,7 +204,7 @@ def zeros(spec: ModelSpec) -> Tensors:
     return spec.views([bytes(tensor.nbytes) for tensor in spec.tensors])
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(ours=specs, theirs=specs, data=st.data())
 def test_exactly_the_models_spec_is_admitted(ours: ModelSpec, theirs: ModelSpec, data: st.DataObject) -> None:
     if data.draw(st.booleans()):  # as like as can be: one tensor changed, left out, doubled, or two changed places
@@ -226,7 +226,7 @@ def test_exactly_the_models_spec_is_admitted(ours: ModelSpec, theirs: ModelSpec,
     assert isinstance(liar, Admitted) == same_bytes  # it lied about bytes that are a sound update all the same
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     examples=st.integers(1, 10_000),
     value=st.floats(width=32) | st.sampled_from([2.0**18, -(2.0**18), 2.0**18 + 1, 0.0]),

@@ -1,7 +1,7 @@
 """A round is over when it should be: never early, never left hanging, and it says how."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.rules.rounds import Outcome, Round, quorum_of
@@ -91,11 +91,13 @@ def test_the_quorum_is_its_share_of_the_goal_rounded_up_and_at_least_one(goal: i
     assert quorum_of(goal, share=share) == quorum
 
 
+@settings(deadline=None)
 @given(goal=st.integers(1, 10_000), percent=st.integers(1, 100))
 def test_no_rounding_error_asks_for_one_more(goal: int, percent: int) -> None:
     assert quorum_of(goal, share=percent / 100) == max(1, -(-goal * percent // 100))
 
 
+@settings(deadline=None)
 @given(
     asked=st.sets(st.integers(0, 9), min_size=1),
     goal=st.integers(1, 10),

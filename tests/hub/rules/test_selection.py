@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.rules.selection import goal_of, select
@@ -52,6 +52,7 @@ def test_nobody_here_is_nobody_asked() -> None:
     assert select([], fraction=1.0, over_selection=1.0, seed=0, round=1, attempt=1)[0] == frozenset()
 
 
+@settings(deadline=None)
 @given(
     edges=st.sets(st.text(max_size=3), min_size=1, max_size=30),
     fraction=st.floats(0, 1, exclude_min=True),
