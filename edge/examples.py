@@ -64,6 +64,13 @@ class Examples:
         return self._source.dataset if isinstance(self._source, DataLoader) else self._source
 
     @property
+    def dataset(self) -> Any:
+        """The examples as a Dataset; of a DataLoader, those that its sampler lets through."""
+        if isinstance(self._source, DataLoader) and len(chosen := list(self._source.sampler)) != len(self._dataset):
+            return Subset(self._dataset, chosen)
+        return self._dataset
+
+    @property
     def count(self) -> int:
         """How many examples there are; of a DataLoader, those that its sampler lets through."""
         if not isinstance(self._source, DataLoader):
@@ -118,7 +125,7 @@ def _tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
 
 def joined(parts: Sequence[Examples]) -> Examples:
     """Put the data of several edges together: what federated learning avoids, for comparing with it."""
-    datasets = [part._dataset for part in parts]  # noqa: SLF001  # of the same class
+    datasets = [part.dataset for part in parts]
     if all(isinstance(dataset, TensorDataset) for dataset in datasets):
         return Examples(
             TensorDataset(*(torch.cat(column) for column in zip(*(d.tensors for d in datasets), strict=True)))

@@ -59,6 +59,6 @@ class Learner(Protocol):
         """Train as `task.plan` says, beginning with `model`."""
         ...
 
-    async def evaluate(self, task: Evaluate, model: Tensors) -> Measured | None:
-        """Measure `model` on held-out data; None if there is none."""
+    async def evaluate(self, task: Evaluate, model: Tensors) -> Measured:
+        """Measure `model` on held-out data; where there is none, say so with 0 examples."""
         ...

@@ -98,8 +98,8 @@ class _Lent:
         self._tasks.put(Task(task.round, task.plan, task.seconds, model, answer, loop))
         return await answer
 
-    async def evaluate(self, task: Evaluate, model: Mapping[str, Array]) -> Measured | None:
-        return None
+    async def evaluate(self, task: Evaluate, model: Mapping[str, Array]) -> Measured:
+        return Measured(0, {})
 
 
 def join(url: str, *, name: str | None = None, examples: int = 0, patience: float = 600.0) -> Iterator[Task]:

@@ -45,7 +45,7 @@ class Desk:
     """Hash of the model on the desk."""
     tensors: Tensors = field(default_factory=dict)
     task: Key | None = None
-    work: "asyncio.Task[Frame | None] | None" = None
+    work: "asyncio.Task[Frame] | None" = None
     """The answer in the making, or made."""
 
     def drop(self) -> None:
@@ -159,7 +159,7 @@ class EdgeSession:
             self.desk.work = asyncio.create_task(self._answer(task, self.desk.tensors, spec))
         self._new.set()
 
-    async def _answer(self, task: Task, model: Tensors, spec: ModelSpec) -> Frame | None:
+    async def _answer(self, task: Task, model: Tensors, spec: ModelSpec) -> Frame:
         """Do a task; give the encoded answer."""
         began = time.monotonic()
         match task:
@@ -184,8 +184,6 @@ class EdgeSession:
                 return encode(update, (trained.tensors[tensor.name] for tensor in spec.tensors))
             case Evaluate():
                 measured = await self.learner.evaluate(task, model)
-                if measured is None:
-                    return None
                 return encode(
                     Evaluation(
                         run=task.run,
@@ -208,6 +206,5 @@ class EdgeSession:
             await asyncio.wait([work])
             if work.cancelled():
                 continue
-            if frame := work.result():
-                await self.link.send(frame)
+            await self.link.send(work.result())
             delivered = work

@@ -95,11 +95,11 @@ class TorchLearner:
         finally:
             stop.set()
 
-    async def evaluate(self, task: Evaluate, model: Tensors) -> Measured | None:
+    async def evaluate(self, task: Evaluate, model: Tensors) -> Measured:
         """Measure in the thread: an evaluator on the test data, a trainer on what it held out."""
         held_out = self._held_out
         if held_out is None:
-            return None
+            return Measured(0, {})
         return await self.workshop.work(partial(self._evaluate, model, held_out))
 
     # --- below: in the workshop's thread ---
@@ -111,7 +111,8 @@ class TorchLearner:
             self._prepared = wanted
         mine = self._own if self.role is Role.TRAINER else self._held_out
         assert mine is not None
-        return Holdings(mine.count, mine.nbytes)
+        with users_code(f"data of {self.workshop.app.name}"):
+            return Holdings(mine.count, mine.nbytes)
 
     def _find(self, welcome: Welcome) -> None:
         app, plan = self.workshop.app, welcome.plan

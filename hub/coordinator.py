@@ -367,6 +367,9 @@ class Coordinator:
                         answers[edge] = evaluation
                 case Left(edge):
                     awaited.discard(edge)
+                case Joined(edge) if edge in asked and edge not in answers:
+                    awaited.add(edge)
+                    self.roster.offer(edge, task)
                 case _:
                     self._note(item)
         metrics = weighted([answers[edge] for edge in sorted(answers)])

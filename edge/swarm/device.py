@@ -116,6 +116,6 @@ class SimulatedDevice:
         await asyncio.sleep(max(0.0, seconds - (loop.time() - began)) + line)
         return trained
 
-    async def evaluate(self, task: Evaluate, model: Tensors) -> Measured | None:
+    async def evaluate(self, task: Evaluate, model: Tensors) -> Measured:
         """Measure, as the learner does."""
         return await self.learner.evaluate(task, model)

@@ -180,6 +180,8 @@ def test_a_loader_cannot_be_split_and_a_sentence_says_what_to_return() -> None:
 def test_the_data_of_several_edges_can_be_joined() -> None:
     for parts in ([(X[:3], Y[:3]), (X[3:], Y[3:])], [(X[:3], Y[:3]), TensorDataset(X[3:], Y[3:])]):
         assert order(joined([of(part) for part in parts]), 0) == [list(range(7))]
+    loaders = [DataLoader(Pairs(), sampler=SubsetRandomSampler(mine)) for mine in ([0, 2, 4], [1, 3, 5, 6])]
+    assert sorted(flat(order(joined([of(loader) for loader in loaders]), 3))) == list(range(7))
     mixed = joined([of(Pairs()), of((X, Y))])
     assert mixed.count == 14
     assert order(mixed, 7) == [list(range(7))] * 2
