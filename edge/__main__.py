@@ -5,7 +5,6 @@ import json
 import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -137,30 +136,38 @@ def check(
 
 
 @cli.command(show=False)
-def contract(app: str, *, model: Path, seed: int, data: Options = []) -> None:  # noqa: B006
-    """For the hub: write the app's first model to a file and its settings to stdout."""
+def contract(app: str, *, answer: Path, model: Path, seed: int, data: Options = []) -> None:  # noqa: B006
+    """For the hub: write the app's first model and its settings to files; an app may print what it likes."""
+    loaded, options = load_app(app), pairs(data, flag="--data")
+
     from edge.contract import write_contract
 
-    with redirect_stdout(sys.stderr):  # an app may print; the hub reads our stdout
-        loaded, options = load_app(app), pairs(data, flag="--data")
-        written = write_contract(loaded, Edge(seed=seed, options=options), model=model)
-    result(written)
+    answer.write_text(write_contract(loaded, Edge(seed=seed, options=options), model=model), "utf-8")
 
 
 @cli.command(show=False)
-def compare(app: str, *, edges: int, rounds: int, metric: str, plan: str, data: Options = []) -> None:  # noqa: B006
-    """For the hub: train alone and centralised, as a federation of `edges` did, and give the metrics as JSON."""
+def compare(
+    app: str,
+    *,
+    answer: Path,
+    edges: int,
+    rounds: int,
+    metric: str,
+    plan: str,
+    data: Options = [],  # noqa: B006  # cyclopts gives each call a list of its own
+) -> None:
+    """For the hub: train alone and centralised, as a federation of `edges` did, and write the metrics to a file."""
+    loaded, options = load_app(app), pairs(data, flag="--data")
+
     import msgspec
 
     from edge.compare import compare as measure
     from shared.messages import Plan
 
-    with redirect_stdout(sys.stderr):  # an app may print; the hub reads our stdout
-        loaded, options = load_app(app), pairs(data, flag="--data")
-        how = msgspec.json.decode(plan, type=Plan)
-        edge = Edge(count=edges, seed=how.seed, options=options)
-        found = measure(loaded, edge, plan=how, rounds=rounds, metric=metric, device="cpu")
-    result(json.dumps({"metric": found.metric, "alone": found.alone, "centralised": found.centralised}))
+    how = msgspec.json.decode(plan, type=Plan)
+    edge = Edge(count=edges, seed=how.seed, options=options)
+    found = measure(loaded, edge, plan=how, rounds=rounds, metric=metric, device="cpu")
+    answer.write_text(json.dumps({"alone": found.alone, "centralised": found.centralised}), "utf-8")
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from edge.learner import Learner, WentAway
 from edge.names import check_name
 from edge.session import Desk, EdgeSession
-from shared.errors import ExitCode, LinkClosed, ProtocolError, TurnedAway, Unreachable
-from shared.link import connect
-from shared.messages import Farewell, Goodbye, Role
+from shared.errors import ExitCode, FedhubError, LinkClosed, ProtocolError, TurnedAway, Unreachable
+from shared.link import Link, connect
+from shared.messages import Farewell, Goodbye, Role, ToEdge
 
 
 @dataclass(frozen=True)
@@ -67,47 +67,47 @@ class Agent:
             ConfigError: this edge's app does not fit the run, or its name or the URL cannot be.
         """
         check_name(self.edge)
-        attempts, met = 0, False
-        lost = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time
+        failures, limit, lost = 0, self.patience.first, now()
         try:
             while True:
+                session: EdgeSession | None = None
+                why: FedhubError | str
                 try:
                     link = await connect(self.url)
-                except Unreachable as error:
-                    left = lost + (self.patience.again if met else self.patience.first)
-                    left -= asyncio.get_running_loop().time()
-                    if left <= 0:
-                        raise
-                    attempts += 1
-                    delay = min(left, self.patience.delay(attempts, self.dice))  # once more when patience ends
-                    self.tell(f"{error}; trying again in {delay:.1f} s")
-                    await asyncio.sleep(delay)
-                    continue
-                met, attempts = True, 0
-                session = EdgeSession(link, self.edge, self.role, self.learner, self._desk, self.tell)
-                away = 0.0
-                try:
-                    goodbye = await session.stay()
-                    await link.close()
+                    session = EdgeSession(link, self.edge, self.role, self.learner, self._desk, self.tell)
+                    goodbye = await self._stay(link, session)
                     if self._is_last(goodbye):
                         return
-                    self.tell(f"the hub says goodbye: {goodbye.reason}; waiting for it to come back")
-                    away = self.patience.delay(1, self.dice)
-                except LinkClosed as closed:
-                    away = self.patience.delay(1, self.dice)
-                    self.tell(f"{closed}; joining again in {away:.1f} s")
-                except ProtocolError as error:
-                    await link.close(1002, str(error))
-                    raise TurnedAway(f"the hub at {self.url} does not keep to the protocol: {error}") from None
+                    why = f"the hub says goodbye: {goodbye.reason}"
+                except (Unreachable, LinkClosed) as error:
+                    why = error
                 except WentAway as offline:
                     self._desk.drop()  # a device that goes away gives its work up
-                    away = offline.seconds
-                finally:
-                    link.abort()
-                lost = asyncio.get_running_loop().time() + away
-                await asyncio.sleep(away)
+                    await asyncio.sleep(offline.seconds)
+                    failures, limit, lost = 0, self.patience.again, now()
+                    continue
+                if session and session.welcomed:  # a port that accepts and drops is no hub that was there
+                    failures, limit, lost = 0, self.patience.again, now()
+                if (left := lost + limit - now()) <= 0:
+                    raise why if isinstance(why, Unreachable) else Unreachable(f"gave up on {self.url}: {why}")
+                failures += 1
+                delay = min(left, self.patience.delay(failures, self.dice))  # once more when patience ends
+                self.tell(f"{why}; trying again in {delay:.1f} s")
+                await asyncio.sleep(delay)
         finally:
             self._desk.drop()
+
+    async def _stay(self, link: Link[ToEdge], session: EdgeSession) -> Goodbye:
+        try:
+            goodbye = await session.stay()
+            await link.close()
+            return goodbye
+        except ProtocolError as error:
+            await link.close(1002, str(error))
+            raise TurnedAway(f"the hub at {self.url} does not keep to the protocol: {error}") from None
+        finally:
+            link.abort()
 
     def _is_last(self, goodbye: Goodbye) -> bool:
         """Tell whether the hub is done with everybody; raise if it is done with this edge."""

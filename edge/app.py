@@ -47,7 +47,9 @@ class Edge:
         """
         value = self.options.get(name, default)
         if value is None:
-            raise ConfigError(f"this app needs the option {name!r}; write --data {name}=...")
+            raise ConfigError(
+                f"this app needs the option {name!r}; set it with --data {name}=... (fedhub: --set {name}=...)"
+            )
         return value
 
 

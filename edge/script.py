@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from edge.agent import Agent, Patience
 from edge.learner import Holdings, Measured, Trained
 from edge.names import own_name
-from shared.errors import ConfigError, FedhubError
+from shared.console import say
+from shared.errors import ConfigError
 from shared.messages import Evaluate, Plan, Role, Train, Welcome
 from shared.tensors import Array, ModelSpec, Tensors
 
@@ -45,21 +46,13 @@ class Task:
 
         return {name: to_torch(array) for name, array in self._model.items()}
 
-    def reply(
-        self,
-        state_dict: "Mapping[str, torch.Tensor]",
-        *,
-        examples: int,
-        loss: float | None = None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> None:
+    def reply(self, state_dict: "Mapping[str, torch.Tensor]", *, examples: int, loss: float) -> None:
         """Hand in the trained model; with FedSGD the hub gets the gradient that one step of `plan.lr` would have had.
 
         Args:
             state_dict: the model after training, as `module.state_dict()` gives it.
             examples: how many examples it was trained on: its weight in the mean.
             loss: the mean training loss, for the log.
-            metrics: more numbers for the log.
 
         Raises:
             ConfigError: the state dict is not of the hub's model.
@@ -72,8 +65,7 @@ class Task:
             raise ConfigError(f"the replied state dict is not of the hub's model: it has {difference}")
         factor = -1.0 / self.plan.lr if self.plan.local == "gradient" else 1.0
         tensors = {name: moved(after[name], before, factor) for name, before in self._model.items()}
-        numbers = {**(metrics or {}), **({} if loss is None else {"loss": loss})}
-        trained = Trained(tensors, examples, {name: float(value) for name, value in numbers.items()})
+        trained = Trained(tensors, int(examples), {"loss": float(loss)})
         with suppress(RuntimeError):  # the hub was done while the script trained, and the loop is closed
             self._loop.call_soon_threadsafe(self._hand_in, trained)
 
@@ -85,7 +77,7 @@ class Task:
 class _Lent:
     """A learner whose work is done elsewhere: tasks go into a queue, answers come back as futures."""
 
-    def __init__(self, tasks: "queue.Queue[Task | FedhubError | None]", examples: int) -> None:
+    def __init__(self, tasks: "queue.Queue[Task | BaseException | None]", examples: int) -> None:
         self._tasks = tasks
         self._examples = examples
 
@@ -102,7 +94,9 @@ class _Lent:
         return Measured(0, {})
 
 
-def join(url: str, *, name: str | None = None, examples: int = 0, patience: float = 600.0) -> Iterator[Task]:
+def join(
+    url: str, *, name: str | None = None, examples: int = 0, patience: float = 600.0, quiet: bool = False
+) -> Iterator[Task]:
     """Join the hub at `url` and give its tasks, one at a time, until it is done.
 
     The connection lives in a thread of its own, so the hub's pings are answered while the script trains. If the script
@@ -113,19 +107,21 @@ def join(url: str, *, name: str | None = None, examples: int = 0, patience: floa
         name: what this edge is called; by default the machine's name and a few random letters.
         examples: how many examples there are here, for the hub's log.
         patience: seconds to wait for a hub that went away.
+        quiet: say nothing on stderr; else what `fededge join` says, refusals above all.
 
     Raises:
         Unreachable, TurnedAway, ConfigError: as `fededge join` does.
     """
-    tasks: queue.Queue[Task | FedhubError | None] = queue.Queue()
+    tasks: queue.Queue[Task | BaseException | None] = queue.Queue()
+    edge = name or own_name()
     agent = Agent(
         url=url,
-        edge=name or own_name(),
+        edge=edge,
         role=Role.TRAINER,
         learner=_Lent(tasks, examples),
         patience=Patience(again=patience),
         dice=random.Random(),
-        tell=lambda line: None,
+        tell=(lambda line: None) if quiet else (lambda line: say(f"{edge}  {line}")),
     )
 
     leave: Future[Callable[[], object]] = Future()
@@ -140,7 +136,7 @@ def join(url: str, *, name: str | None = None, examples: int = 0, patience: floa
     def live() -> None:
         try:
             asyncio.run(life())
-        except FedhubError as error:
+        except BaseException as error:  # noqa: BLE001  # raised again where the script can see it
             tasks.put(error)
         finally:
             tasks.put(None)
@@ -154,7 +150,7 @@ def join(url: str, *, name: str | None = None, examples: int = 0, patience: floa
                 if newer is None:
                     return
                 task = newer
-            if isinstance(task, FedhubError):
+            if isinstance(task, BaseException):
                 raise task
             yield task
     finally:

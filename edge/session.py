@@ -1,7 +1,6 @@
 """One connection to the hub, from Hello to the end: gets ready, takes tasks, hands in answers."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from shared.messages import (
     Goodbye,
     Hello,
     News,
+    Plan,
     Ready,
     Receipt,
     Role,
@@ -31,7 +31,8 @@ from shared.messages import (
 )
 from shared.tensors import ModelSpec, Tensors
 
-Key = tuple[str, str, int, int]
+Key = tuple[str, str, int, int, Plan]
+"""What makes two tasks the same work; a hub that was resumed may have another plan."""
 
 _OUR_FAULT = (1002, 1009)
 """Close codes by which a hub says that this edge broke the protocol: coming back would only repeat it."""
@@ -74,6 +75,8 @@ class EdgeSession:
     learner: Learner
     desk: Desk
     tell: Callable[[str], None]
+    welcomed: bool = False
+    """Whether the hub has taken this edge in."""
     _new: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def stay(self) -> Goodbye:
@@ -93,6 +96,7 @@ class EdgeSession:
             return welcome
         if not isinstance(welcome, Welcome):
             raise ProtocolError("the hub's first word must be Welcome or Goodbye")
+        self.welcomed = True
         try:
             await self._get_ready(welcome)
             return await self._work(ModelSpec(welcome.spec))
@@ -152,7 +156,7 @@ class EdgeSession:
             self.desk.model, self.desk.tensors = task.model, spec.views(heard.segments)
         elif self.desk.model != task.model:
             raise ProtocolError(f"the hub left out model {task.model[:12]}, which this edge does not hold")
-        key = (type(task).__name__, task.run, task.round, task.attempt if isinstance(task, Train) else 0)
+        key = (type(task).__name__, task.run, task.round, task.attempt if isinstance(task, Train) else 0, task.plan)
         if key != self.desk.task:
             self.desk.drop()
             self.desk.task = key
@@ -161,11 +165,12 @@ class EdgeSession:
 
     async def _answer(self, task: Task, model: Tensors, spec: ModelSpec) -> Frame:
         """Do a task; give the encoded answer."""
-        began = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        began = clock()
         match task:
             case Train():
                 trained = await self.learner.train(task, model)
-                seconds = time.monotonic() - began
+                seconds = clock() - began
                 loss = trained.metrics.get("loss")
                 self.tell(
                     f"round {task.round}: trained on {trained.examples} examples in {seconds:.1f} s"

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 from cyclopts import Parameter
 
-from hub.config import FILE, HELP, Layer, Settings, from_environment, from_file, resolve
+from hub.config import FILE, HELP, Layer, Settings, from_app, from_environment, from_file, resolve
 from shared import __version__
 from shared.console import command_line, pairs, result, run, say, stop_signals, until_stopped
 from shared.errors import ConfigError, ExitCode, FedhubError
@@ -148,9 +148,22 @@ cli.command(config_cli)
 
 
 @config_cli.command
-def show(*, config: ConfigFile = None, json_: Json = False, flags: Chosen = Flags()) -> None:  # noqa: B008  # frozen
-    """Show every setting, its value, and where it came from."""
-    resolved = resolve(*_layers(flags, config))
+def show(
+    app: AppName = "",
+    *,
+    set_: Set = [],  # noqa: B006  # cyclopts gives each call a list of its own
+    config: ConfigFile = None,
+    json_: Json = False,
+    flags: Chosen = Flags(),  # noqa: B008  # frozen
+) -> None:
+    """Show every setting, its value, and where it came from; with an app, also what the app says."""
+    layers = _layers(flags, config)
+    if app:
+        from hub.runs import Wishes, ask_app
+
+        contract = asyncio.run(ask_app(Wishes(layers=layers, app=app, options=pairs(set_, flag="--set"))))
+        layers = (*layers, from_app(contract.settings, contract.app))
+    resolved = resolve(*layers)
     values = {one.name: getattr(resolved.settings, one.name) for one in fields(Settings)}
     if json_:
         result(json.dumps({name: {"value": values[name], "from": resolved.sources[name]} for name in values}))
@@ -183,12 +196,14 @@ def _serve(wishes: Any, *, compare: bool, json_: bool) -> ExitCode:
 
     ended = asyncio.run(life())
     if ended is None:
-        say("stopped before the first round; nothing was saved")
+        say("stopped before the first round")
         return ExitCode.DONE
     from hub.views.summary import closing_words
 
     alone = _compare(ended) if compare and not ended.stopped and ended.code is ExitCode.DONE else {}
-    for line in closing_words(ended.summary, ended.run.folder, compared=alone, finished=not ended.stopped):
+    for line in closing_words(
+        ended.summary, ended.run.folder, compared=alone, finished=ended.code is ExitCode.DONE and not ended.stopped
+    ):
         say(line)
     if json_:
         result(ended.summary.to_json())
@@ -211,13 +226,13 @@ def _compare(ended: Any) -> Mapping[str, float]:
         str(ended.summary.rounds),
     )
     try:
-        answer = asyncio.run(
+        answer: dict[str, float] = asyncio.run(
             edge_command(*arguments, "--metric", settings.metric, "--plan", plan, *as_flags(run.options))
         )
     except FedhubError as error:
         say(f"nothing to compare with: {error}")
         return {}
-    return dict(json.loads(answer))
+    return answer
 
 
 def main() -> None:

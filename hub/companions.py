@@ -1,10 +1,13 @@
 """Edge processes that the hub starts beside itself, because it never runs a user's code and never imports torch."""
 
 import asyncio
+import json
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from shared.errors import ConfigError, ExitCode, FedhubError
@@ -12,22 +15,26 @@ from shared.errors import ConfigError, ExitCode, FedhubError
 _GRACE = 5.0
 
 
-async def edge_command(*arguments: str) -> str:
-    """Run a `fededge` command to its end and give what it wrote to stdout.
+async def edge_command(*arguments: str) -> Any:
+    """Run a `fededge` command to its end and give its answer, read from JSON.
+
+    The answer comes in a file and not on stdout, where an app may print what it likes.
 
     Raises:
         ConfigError, FedhubError: it failed; the message is what it said.
     """
-    process = await _start(*arguments, stdout=asyncio.subprocess.PIPE)
-    try:
-        out, err = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
-        raise
-    if process.returncode:
-        raise _failure(process.returncode, err)
-    return out.decode()
+    with tempfile.TemporaryDirectory(prefix="fedhub-") as folder:
+        answer = Path(folder) / "answer.json"
+        process = await _start(*arguments, "--answer", str(answer))
+        try:
+            _, err = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode:
+            raise _failure(process.returncode, err)
+        return json.loads(answer.read_text("utf-8"))
 
 
 @asynccontextmanager
@@ -38,7 +45,7 @@ async def companion(*arguments: str, failed: Callable[[FedhubError], None]) -> A
         arguments: of the command.
         failed: called with what it said if it fails before the context ends.
     """
-    process = await _start(*arguments, stdout=asyncio.subprocess.DEVNULL)
+    process = await _start(*arguments)
 
     async def watch() -> None:
         _, err = await process.communicate()
@@ -63,11 +70,17 @@ def as_flags(options: dict[str, str]) -> list[str]:
     return [part for name, value in options.items() for part in ("--data", f"{name}={value}")]
 
 
-async def _start(*arguments: str, stdout: int) -> asyncio.subprocess.Process:
+async def _start(*arguments: str) -> asyncio.subprocess.Process:
     # A group of its own keeps it from the terminal's Ctrl-C: the hub decides when it ends.
     alone: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "edge", *arguments, stdout=stdout, stderr=asyncio.subprocess.PIPE, **alone
+        sys.executable,
+        "-m",
+        "edge",
+        *arguments,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        **alone,
     )
 
 

@@ -1,6 +1,7 @@
 """Everything an operator may choose, with its unit and its default, and where each value came from."""
 
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -59,7 +60,27 @@ class Settings:
     holdout: Annotated[float, Meta(ge=0, lt=1)] = _say(
         0.0, "share of its data that an edge keeps for evaluation (used where there is no evaluator)"
     )
+    durability: str = _say(
+        "update", "what survives a crash of the hub: every accepted update, or every committed round"
+    )
+    keep_updates: int | str = _say(0, "of how many rounds updates are kept for fedhub verify: a number, or all")
     max_examples: Positive = _say(10_000_000, "most examples that an edge may claim")
+    upload_budget: Annotated[int, Meta(ge=1, le=2**20)] = _say(
+        512, "MiB of memory for updates that come in at the same time; what does not fit waits in its socket"
+    )
+
+    @property
+    def rounds_kept(self) -> int:
+        """Of how many rounds updates are kept.
+
+        Raises:
+            ConfigError: `keep_updates` is neither a number nor `all`.
+        """
+        if self.keep_updates == "all":
+            return 2**53
+        if str(self.keep_updates).isdecimal():
+            return int(self.keep_updates)
+        raise ConfigError(f"keep_updates: {self.keep_updates!r} is neither a number of rounds nor all")
 
 
 HELP: dict[str, str] = {one.name: one.metadata["help"] for one in fields(Settings)}
@@ -75,6 +96,15 @@ class Layer:
     values: Mapping[str, Any]
     text: bool = False
     """Whether the values are text that must be read first (environment variables)."""
+
+    def spell(self, name: str) -> str:
+        """Write a setting as it is written in this source."""
+        match self.source:
+            case "flag":
+                return f"--{name.replace('_', '-')}"
+            case "environment":
+                return ENVIRONMENT + name.upper()
+        return f"{self.source}: {name}"
 
 
 @dataclass(frozen=True)
@@ -96,10 +126,18 @@ def resolve(*layers: Layer) -> Resolved:
     for layer in reversed(layers):
         for name, value in layer.values.items():
             if name not in sources:
-                raise ConfigError(f"{layer.source}: there is no setting {name!r}{did_you_mean(name, sources)}")
+                raise ConfigError(f"{layer.spell(name)}: there is no such setting{did_you_mean(name, sources)}")
             chosen[name] = _checked(name, value, layer)
             sources[name] = layer.source
     settings = Settings(**chosen)
+    if settings.target is not None and not math.isfinite(settings.target):
+        raise ConfigError(f"target: {settings.target} cannot be reached")
+    if settings.name.startswith(".") or Path(settings.name).name != settings.name:
+        raise ConfigError(f"name: {settings.name!r} must be a plain name; the folder above it is the setting runs")
+    if settings.durability not in ("update", "round"):
+        raise ConfigError(f"durability: {settings.durability!r} is neither update nor round")
+    if settings.rounds_kept and settings.durability != "update":
+        raise ConfigError("keep_updates: only durability = update writes updates down, so that they can be kept")
     if settings.log not in ("auto", "pretty", "json"):
         raise ConfigError(f"log: {settings.log!r} is not one of auto, pretty, json")
     return Resolved(settings, sources)
@@ -118,7 +156,7 @@ def from_environment(environment: Mapping[str, str], *, others: frozenset[str] =
         for name, value in environment.items()
         if name.startswith(ENVIRONMENT) and name not in others
     }
-    return Layer("environment (FEDHUB_...)", values, text=True)
+    return Layer("environment", values, text=True)
 
 
 def from_file(path: Path) -> Layer:
@@ -147,10 +185,16 @@ def from_app(values: Mapping[str, Any], app: str) -> Layer:
     return Layer(app, values)
 
 
+_WORDS = {"`int`": "a whole number", "`float`": "a number", "`str`": "text", "`float | null`": "a number"}
+
+
 def _checked(name: str, value: Any, layer: Layer) -> Any:
     """Read one value as its setting's type."""
     kind = Settings.__annotations__[name]
     try:
         return msgspec.convert(value, kind, strict=not layer.text)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{layer.source}: {name} = {value!r} is impossible: {str(error).lower()}") from None
+        wanted = str(error).lower()
+        for term, words in _WORDS.items():
+            wanted = wanted.replace(term, words)
+        raise ConfigError(f"{layer.spell(name)} = {value!r} is impossible: {wanted}") from None

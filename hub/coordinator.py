@@ -1,10 +1,14 @@
 """The story of a run: ask a cohort, listen until the round is over, average what counts, keep it, measure it, go on."""
 
 import asyncio
+import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, assert_never
+
+import numpy as np
 
 from hub.aggregation.algorithm import Algorithm
 from hub.config import Settings
@@ -14,6 +18,7 @@ from hub.events import (
     RoundAbandoned,
     RoundClosed,
     RoundCommitted,
+    RoundReopened,
     RoundStarted,
     RunEnded,
     StopRequested,
@@ -23,26 +28,35 @@ from hub.events import (
 )
 from hub.feed import Feed
 from hub.journal import Committed, Journal
-from hub.rules.admission import FINAL, Admitted, Code, Gate, Refusal
+from hub.rules.admission import FINAL, Admitted, Code, Gate, Refusal, weight_cap
 from hub.rules.progress import Progress
 from hub.rules.rounds import Outcome, Round, quorum_of
 from hub.rules.selection import select
-from shared.codec import Decoded, encode
-from shared.errors import ExitCode
+from hub.spool import Kept, Opening, Spooled
+from shared.codec import Decoded, decode, encode
+from shared.errors import ExitCode, FedhubError
 from shared.link import Traffic
-from shared.messages import Evaluate, Evaluation, Plan, Receipt, Role, Train, Update
+from shared.messages import Evaluate, Evaluation, Plan, Receipt, Role, ToHub, Train, Update
+from shared.tensors import Tensors
+
+_MOST_REFUSALS = 16  # in a round, of one edge: an honest one has one or two
 
 
 @dataclass
 class Tally:
     """What has come of the open round besides its score."""
 
+    opening: Opening
     state: Any
     """The aggregation's state."""
     started: float
     bytes_before: Traffic
     task: Broadcast
     refused: dict[str, Code] = field(default_factory=dict)
+    digests: dict[str, bytes] = field(default_factory=dict)
+    """SHA-256 of each accepted update, by edge: the same update again gets the same receipt."""
+    unsettled: list[tuple[Update, UpdateAccepted]] = field(default_factory=list)
+    """Updates that count and are not acknowledged yet, because they are not durable."""
     weight: int = 0
     loss: float = 0.0
 
@@ -59,6 +73,7 @@ class Coordinator:
         gate: which updates may count.
         progress: when the run has got where it should.
         newest: the model to go on from.
+        reopened: the round that was open when the hub was stopped or crashed, if any.
         roster, inbox, feed, journal: see their files.
         traffic: the byte counter of all links.
         clock: a steady clock, in seconds.
@@ -78,7 +93,10 @@ class Coordinator:
     journal: Journal
     traffic: Traffic
     clock: Callable[[], float]
+    reopened: Spooled | None = None
     evaluator_expected: bool = False
+    _refusals: Counter[str] = field(default_factory=Counter)
+    """How many answers of each edge were refused since the last round began."""
     stopping: bool = False
 
     async def play(self) -> ExitCode:
@@ -87,7 +105,8 @@ class Coordinator:
         abandoned = 0
         code = ExitCode.DONE
         while (reason := self.progress.finished(self.newest.number)) is None:
-            await self._enough_edges(at_first=self.newest.number == first)
+            if not self.reopened:
+                await self._enough_edges(at_first=self.newest.number == first)
             if self.stopping:
                 reason = "stopped by the operator"
             elif abandoned > self.settings.retries:
@@ -107,6 +126,11 @@ class Coordinator:
         )
         return code
 
+    @property
+    def over(self) -> bool:
+        """Whether the run has got where it should already."""
+        return self.progress.finished(self.newest.number) is not None
+
     async def _enough_edges(self, *, at_first: bool) -> None:
         """Wait until enough edges are here: at first all that were wished for, then at least one trainer."""
         needed = self.settings.wait_for if at_first else 1
@@ -122,13 +146,18 @@ class Coordinator:
 
     async def _play_round(self, *, attempt: int) -> bool:
         """Play one try at the next round; tell whether it counted."""
-        round, tally = self._ask(attempt)
+        round, tally = await self._reopen(self.reopened) if self.reopened else await self._ask(attempt)
+        self.reopened = None
         outcome = await self._listen(round, tally)
         if outcome is Outcome.TOO_FEW_ANSWERED:
+            if self._spools:
+                await self.journal.abandon_round()
             self._abandon(round, tally)
             return False
-        model, memory = await asyncio.to_thread(self._next_model, tally.state)
-        self.newest = await self.journal.commit(number=round.number, attempt=attempt, model=model, memory=memory)
+        model, memory = await asyncio.to_thread(self._next_model, round.number, tally.state)
+        self.newest = await self.journal.commit(
+            number=round.number, attempt=round.attempt, model=model, memory=memory, spooled=self._spools
+        )
         self.feed.publish(RoundCommitted(round=round.number, model=self.newest.sha256))
         by, metrics = await self._evaluate()
         if metrics:
@@ -136,9 +165,9 @@ class Coordinator:
         self._close(round, tally, outcome, by, metrics)
         return True
 
-    def _ask(self, attempt: int) -> tuple[Round, Tally]:
-        """Choose a cohort and send it the model."""
-        number, now = self.newest.number + 1, self.clock()
+    async def _ask(self, attempt: int) -> tuple[Round, Tally]:
+        """Choose a cohort, write down who it is, and send it the model."""
+        number = self.newest.number + 1
         cohort, goal = select(
             self.roster.ids(Role.TRAINER),
             fraction=self.settings.fraction,
@@ -147,33 +176,85 @@ class Coordinator:
             round=number,
             attempt=attempt,
         )
-        round = Round(
-            number=number,
+        asked = tuple(sorted(cohort))
+        opening = Opening(
+            run=self.run,
+            round=number,
             attempt=attempt,
-            cohort=cohort,
+            model=self.newest.sha256,
+            cohort=asked,
             goal=goal,
             quorum=quorum_of(goal, share=self.settings.quorum),
-            deadline=now + self.settings.deadline,
+            seconds=self.settings.deadline,
+            weight_cap=weight_cap([self.roster.examples(edge) for edge in asked], most=self.settings.max_examples),
+            algorithm=self.algorithm.name,
+            plan=self.plan,
         )
-        tally = Tally(
-            state=self.algorithm.aggregation.init(self.newest.model),
-            started=now,
-            bytes_before=Traffic(self.traffic.sent, self.traffic.received),
-            task=self._training(round, now),
-        )
+        if self._spools:
+            await self.journal.open_round(opening)
+        round, tally = self._open(opening, seconds=opening.seconds)
         self.feed.publish(
             RoundStarted(
                 round=number,
                 attempt=attempt,
-                cohort=tuple(sorted(cohort)),
+                cohort=asked,
                 goal=goal,
-                quorum=round.quorum,
-                seconds=self.settings.deadline,
+                quorum=opening.quorum,
+                seconds=opening.seconds,
             )
         )
-        for edge in sorted(cohort):
+        for edge in asked:
             self.roster.offer(edge, tally.task)
         return round, tally
+
+    async def _reopen(self, spooled: Spooled) -> tuple[Round, Tally]:
+        """Go on with the round that was open: its cohort, its answers, and the time that was left after the last."""
+        opening = spooled.opening
+        seconds = max(0.0, opening.seconds - max((kept.after for kept, _ in spooled.updates), default=0.0))
+        round, tally = self._open(opening, seconds=seconds)
+        for kept, message in spooled.updates:
+            heard = decode(message, ToHub, max_tensors=len(self.newest.model))
+            if isinstance(await asyncio.to_thread(self._add, kept.edge, heard, tally), Admitted):
+                round.answered.add(kept.edge)
+        self.feed.publish(
+            RoundReopened(
+                round=opening.round,
+                attempt=opening.attempt,
+                cohort=opening.cohort,
+                answered=tuple(sorted(round.answered)),
+                goal=opening.goal,
+                quorum=opening.quorum,
+                seconds=seconds,
+            )
+        )
+        for edge in sorted(round.awaited):
+            self.roster.offer(edge, tally.task)
+        return round, tally
+
+    def _open(self, opening: Opening, *, seconds: float) -> tuple[Round, Tally]:
+        now = self.clock()
+        self._refusals.clear()
+        round = Round(
+            number=opening.round,
+            attempt=opening.attempt,
+            cohort=frozenset(opening.cohort),
+            goal=opening.goal,
+            quorum=opening.quorum,
+            deadline=now + seconds,
+        )
+        tally = Tally(
+            opening=opening,
+            state=self.algorithm.aggregation.init(self.newest.model),
+            started=now - (opening.seconds - seconds),
+            bytes_before=Traffic(self.traffic.sent, self.traffic.received),
+            task=self._training(round, now),
+        )
+        return round, tally
+
+    @property
+    def _spools(self) -> bool:
+        """Whether accepted updates are written down before they are acknowledged."""
+        return self.settings.durability == "update"
 
     def _training(self, round: Round, now: float) -> Broadcast:
         return self._broadcast(
@@ -194,6 +275,8 @@ class Coordinator:
         """Hear everything until the round is over. An item's time is when it arrived, not when it is read."""
         now = self.clock()
         while (outcome := round.outcome(now)) is None:
+            if self.inbox.empty:
+                await self._settle(tally)  # updates that come together share one sync
             item = await self.inbox.next(until=round.deadline)
             now = item.arrived if item else self.clock()
             match item:
@@ -203,19 +286,22 @@ class Coordinator:
                     await self._examine(edge, heard, arrived, round, tally)
                 case Answered():
                     pass  # an evaluation that nobody waits for any more
+                case Left() | Joined() if now < tally.started:
+                    pass  # of before the round: whoever was asked is here
                 case Left(edge):
                     round.out.add(edge)
-                case Joined(edge, arrived):
-                    if arrived >= tally.started:
-                        self._welcome_back(edge, round, tally)
+                case Joined(edge):
+                    self._welcome_back(edge, round, tally)
                 case Stop():
                     self.stopping = True
                     self.feed.publish(
                         StopRequested(round=round.number, answered=len(round.answered), asked=len(round.cohort))
                     )
-                    return Outcome.STOPPED if round.has_quorum else Outcome.TOO_FEW_ANSWERED
+                    outcome = Outcome.STOPPED if round.has_quorum else Outcome.TOO_FEW_ANSWERED
+                    break
                 case _:
                     assert_never(item)
+        await self._settle(tally)
         return outcome
 
     def _welcome_back(self, edge: str, round: Round, tally: Tally) -> None:
@@ -225,43 +311,65 @@ class Coordinator:
             self.roster.offer(edge, self._training(round, self.clock()))
 
     async def _examine(self, edge: str, heard: Decoded[Update], arrived: float, round: Round, tally: Tally) -> None:
-        """Check an update, then add it, then count it, and give a receipt either way."""
+        """Check an update, then add it, then count it; it is acknowledged when it is durable."""
         update = heard.message
         verdict = self.gate.standing(update, edge=edge, arrived=arrived, round=round, model=self.newest.sha256)
         if verdict is None:
-            judged = await asyncio.to_thread(self._add, heard, tally, updates=len(round.cohort))
+            judged = await asyncio.to_thread(self._add, edge, heard, tally)
             if isinstance(judged, Admitted):
                 round.answered.add(edge)
-                loss = update.metrics.get("loss")
-                tally.weight += judged.examples
-                tally.loss += judged.examples * (loss if loss is not None else 0.0)
-                self._receipt(edge, update)
-                self.feed.publish(
-                    UpdateAccepted(
-                        round=round.number,
-                        edge=edge,
-                        examples=judged.examples,
-                        loss=loss,
-                        seconds=arrived - tally.started,
-                        nbytes=heard.nbytes,
-                    )
+                after = arrived - tally.started
+                if self._spools:
+                    await self.journal.keep(Kept(edge=edge, after=after), heard.data)
+                accepted = UpdateAccepted(
+                    round=round.number,
+                    edge=edge,
+                    examples=int(update.examples),
+                    weight=judged.weight,
+                    loss=update.metrics["loss"],
+                    seconds=after,
+                    nbytes=heard.nbytes,
                 )
+                tally.unsettled.append((update, accepted))
                 return
             verdict = judged
+        if verdict.code is Code.DUPLICATE and tally.digests.get(edge) == await asyncio.to_thread(digest, heard.data):
+            await self._settle(tally)
+            self._receipt(edge, update)  # the same again: only its receipt was lost
+            return
         if verdict.code in FINAL:
             round.out.add(edge)
             tally.refused[edge] = verdict.code
         self._refuse(edge, update, verdict)
 
-    def _add(self, heard: Decoded[Update], tally: Tally, *, updates: int) -> Admitted | Refusal:
-        """Look at the numbers and add them up: a pass over the data, so in a thread."""
-        aggregation = self.algorithm.aggregation
-        judged = self.gate.contents(heard, fits=partial(aggregation.fits, updates=updates))
+    def _add(self, edge: str, heard: Decoded[Update], tally: Tally) -> Admitted | Refusal:
+        """Look at the numbers and add them up: passes over the data, so in a thread."""
+        aggregation, opening = self.algorithm.aggregation, tally.opening
+        judged = self.gate.contents(
+            heard, weight_cap=opening.weight_cap, fits=partial(aggregation.fits, updates=len(opening.cohort))
+        )
         if isinstance(judged, Admitted):
-            tally.state = aggregation.accumulate(tally.state, judged.tensors, judged.examples)
+            tally.state = aggregation.accumulate(tally.state, judged.tensors, judged.weight)
+            tally.digests[edge] = digest(heard.data)
+            tally.weight += judged.weight
+            tally.loss += judged.weight * heard.message.metrics["loss"]
         return judged
 
+    async def _settle(self, tally: Tally) -> None:
+        """Make the updates that count durable, and only then acknowledge them."""
+        if tally.unsettled and self._spools:
+            await self.journal.settle()
+        for update, accepted in tally.unsettled:
+            self._receipt(accepted.edge, update)
+            self.feed.publish(accepted)
+        tally.unsettled.clear()
+
     def _refuse(self, edge: str, update: Update, refusal: Refusal) -> None:
+        """Tell the edge and everybody; an edge that goes on and on would fill the log and the disk, and is cut off."""
+        self._refusals[edge] += 1
+        if self._refusals[edge] > _MOST_REFUSALS:
+            self.roster.cut(edge)
+            return
         self._receipt(edge, update, refusal)
         self.feed.publish(UpdateRefused(round=update.round, edge=edge, code=refusal.code, reason=refusal.reason))
 
@@ -278,9 +386,20 @@ class Coordinator:
             ),
         )
 
-    def _next_model(self, state: Any) -> tuple[Any, Any]:
-        aggregate = self.algorithm.aggregation.finalize(state, self.newest.model)
-        return self.algorithm.step(self.newest.memory, self.newest.model, aggregate)
+    def _next_model(self, number: int, state: Any) -> tuple[Tensors, Tensors]:
+        """Take the server step.
+
+        Raises:
+            FedhubError: it led to numbers that are none.
+        """
+        model, memory = next_model(self.algorithm, self.newest, state)
+        for name, array in model.items():
+            if array.dtype.kind not in "biu" and not np.isfinite(array).all():
+                raise FedhubError(
+                    f"round {number} would make {name} infinite or NaN: training diverges, a smaller lr may help. "
+                    f"The model of round {self.newest.number} is saved"
+                )
+        return model, memory
 
     def _abandon(self, round: Round, tally: Tally) -> None:
         late, left = self._missing(round, tally)
@@ -291,6 +410,9 @@ class Coordinator:
                 asked=len(round.cohort),
                 answered=len(round.answered),
                 needed=round.quorum,
+                again=not self.stopping and round.attempt <= self.settings.retries,
+                bytes_down=self.traffic.sent - tally.bytes_before.sent,
+                bytes_up=self.traffic.received - tally.bytes_before.received,
                 late=late,
                 left=left,
                 refused={edge: str(code) for edge, code in sorted(tally.refused.items())},
@@ -330,7 +452,8 @@ class Coordinator:
 
     def _missing(self, round: Round, tally: Tally) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Tell who of the cohort did not answer: those still here, and those who left."""
-        return tuple(sorted(round.awaited)), tuple(sorted(round.out - round.answered - set(tally.refused)))
+        gone = (round.cohort & round.out) - round.answered - set(tally.refused)
+        return tuple(sorted(round.awaited)), tuple(sorted(gone))
 
     async def _evaluate(self) -> tuple[Literal["", "central", "federated"], dict[str, float]]:
         """Have the new model measured: by evaluators if any are here, else by edges on what they hold out."""
@@ -388,6 +511,16 @@ class Coordinator:
                 pass
             case _:
                 assert_never(item)
+
+
+def next_model(algorithm: Algorithm, newest: Committed, state: Any) -> tuple[Tensors, Tensors]:
+    """Give the model and the server optimizer's memory that a round's accumulated updates lead to."""
+    return algorithm.step(newest.memory, newest.model, algorithm.aggregation.finalize(state, newest.model))
+
+
+def digest(message: memoryview) -> bytes:
+    """Give the SHA-256 of a message."""
+    return hashlib.sha256(message).digest()
 
 
 def weighted(evaluations: list[Evaluation]) -> dict[str, float]:

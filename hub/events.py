@@ -72,12 +72,34 @@ class RoundStarted(Event, frozen=True, kw_only=True):
     """Time until the deadline."""
 
 
+class RoundReopened(Event, frozen=True, kw_only=True):
+    """The round that was open when the hub stopped goes on, with the answers it had."""
+
+    round: int
+    attempt: int
+    cohort: tuple[str, ...]
+    answered: tuple[str, ...]
+    goal: int
+    quorum: int
+    seconds: float
+    """Time left until the deadline: while the hub was down, none passed."""
+
+
+class DiskTrouble(Event, frozen=True, kw_only=True):
+    """The disk is full or damaged, in words; the hub waits, or goes on with what it has."""
+
+    reason: str
+
+
 class UpdateAccepted(Event, frozen=True, kw_only=True):
     """An update counts."""
 
     round: int
     edge: str
     examples: int
+    """As the edge said."""
+    weight: int
+    """As it counts: an edge cannot weigh more than ten times the median of its cohort."""
     loss: float | None
     seconds: float
     """From the round's start to the arrival of the update."""
@@ -129,13 +151,17 @@ class RoundClosed(Event, frozen=True, kw_only=True):
 
 
 class RoundAbandoned(Event, frozen=True, kw_only=True):
-    """Too few answered; the answers are thrown away and the round is asked again."""
+    """Too few answered; the answers are thrown away."""
 
     round: int
     attempt: int
     asked: int
     answered: int
     needed: int
+    again: bool
+    """Whether the round is asked again."""
+    bytes_down: int
+    bytes_up: int
     late: tuple[str, ...]
     left: tuple[str, ...]
     refused: dict[str, str]
@@ -168,8 +194,9 @@ class Missed(Event, frozen=True, kw_only=True):
 
 
 Fact = (
-    RunStarted | EdgeJoined | EdgeLeft | StrangerRefused | WaitingForEdges | RoundStarted | UpdateAccepted
-    | UpdateRefused | RoundCommitted | RoundClosed | RoundAbandoned | StopRequested | RunEnded | Missed
+    RunStarted | EdgeJoined | EdgeLeft | StrangerRefused | WaitingForEdges | RoundStarted | RoundReopened
+    | UpdateAccepted | UpdateRefused | DiskTrouble | RoundCommitted | RoundClosed | RoundAbandoned | StopRequested
+    | RunEnded | Missed
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""Remembers what must survive a crash: every committed round, and the model it led to."""
+"""Remembers what must survive a crash: every committed round, the model it led to, and the answers of the open one."""
 
 import asyncio
+import hashlib
 import json
 import sqlite3
 from collections.abc import Callable
@@ -10,22 +11,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from shared.errors import ConfigError, JournalError
+from hub.spool import Kept, Opening, Spool, Spooled, read_spool
+from shared.disk import Disk, RealDisk, failure
+from shared.errors import ConfigError, DiskFull, JournalError
 from shared.snapshot import read_tensors, write_tensors
 from shared.tensors import Tensors, sha256
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS run (id TEXT PRIMARY KEY, format INTEGER NOT NULL, settings TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS run (
+    id TEXT PRIMARY KEY, format INTEGER NOT NULL, settings TEXT NOT NULL, proof TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS round (
-    number INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, snapshot TEXT NOT NULL, model TEXT NOT NULL
+    number INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, snapshot TEXT NOT NULL, model TEXT NOT NULL,
+    proof TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS evaluation (
-    number INTEGER PRIMARY KEY REFERENCES round (number), metrics TEXT NOT NULL
+    number INTEGER PRIMARY KEY REFERENCES round (number), metrics TEXT NOT NULL, proof TEXT NOT NULL
 );
 """
-_FORMAT = 1
+_FORMAT = 2
 _KEPT_SNAPSHOTS = 3
-_PATIENCE = 0.5  # seconds to wait for another process to let go of the database
+_LOCK_WITHIN = 0.5  # seconds to wait for another process to let go of the database
+_TRY_AGAIN = 1.0  # seconds between two looks at a full disk
 _MEMORY = "server optimizer/"  # prefix of the names under which a snapshot keeps the server optimizer's memory
 
 P = ParamSpec("P")
@@ -52,21 +59,47 @@ class Remembered:
     newest: Committed
     evaluations: dict[int, dict[str, float]]
     """Metrics by round."""
+    open: Spooled | None
+    """The round that was open, with the updates that were accepted."""
+    fell_back: str
+    """What could not be read, if an older round or fewer updates had to be taken; empty otherwise."""
 
 
 class Journal:
-    """A run's memory in its folder: safetensors snapshots, and an SQLite database that says which of them count.
+    """A run's memory in its folder: safetensors snapshots, a spool, and an SQLite database of the rounds that count.
 
-    The order makes it safe against a crash at any instant: a snapshot is on the disk under its name before one
-    transaction makes its round count. A snapshot that no row names is a leftover and is removed. One thread owns the
-    database.
+    The order makes it safe against a crash at any instant: an update is in the spool before it is acknowledged, and a
+    snapshot is on the disk under its name before one transaction makes its round count. A snapshot that no row names is
+    a leftover and is removed. Each row carries a proof, the hash of itself and of the row before. One thread does all
+    the work; a full disk makes it wait until there is space.
 
     Every method raises JournalError if the disk does not keep, or give back, what it must.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        disk: Disk | None = None,
+        full: Callable[[str], None] = lambda reason: None,
+        again: float = _TRY_AGAIN,
+    ) -> None:
+        """Be the journal in `folder`.
+
+        Args:
+            folder: the run's.
+            disk: what it is on.
+            full: called with a sentence each time there is no space.
+            again: seconds until it is tried again.
+        """
         self._folder = folder
         self._snapshots = folder / "snapshots"
+        self._updates = folder / "updates"
+        self._disk = disk or RealDisk()
+        self._spool: Spool | None = None
+        self._keep_updates = 0
+        self._full = full
+        self._again = again
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._database: sqlite3.Connection | None = None
 
@@ -89,32 +122,97 @@ class Journal:
         return await self._do(self._begin, run, settings, model)
 
     async def resume(self) -> Remembered:
-        """Give back the run and its newest committed round.
+        """Give back the run, its newest committed round, and the round that was open.
 
         Raises:
             ConfigError: the folder holds no run that this version can go on with.
         """
         return await self._do(self._resume)
 
-    async def commit(self, *, number: int, attempt: int, model: Tensors, memory: Tensors) -> Committed:
-        """Keep a round's model; when this returns, the round is committed whatever happens next."""
-        return await self._do(self._commit, number, attempt, model, memory)
+    async def retain(self, rounds: int) -> None:
+        """Keep the updates of so many rounds, for `verify`; what nobody will ask for is removed now and at commits."""
+        self._keep_updates = rounds
+        await self._do(self._tidy)
+
+    async def open_round(self, opening: Opening) -> None:
+        """Keep who is asked; when this returns, a crash cannot change it."""
+        await self._do(self._spooling.open, opening)
+
+    async def keep(self, kept: Kept, message: memoryview) -> None:
+        """Take in an accepted update, as it came over the wire. It is kept for good after the next `settle`."""
+        await self._do(self._spooling.add, kept, message)
+
+    async def settle(self) -> None:
+        """Return when all updates taken in are kept for good, and may be acknowledged."""
+        await self._do(self._spooling.sync)
+
+    async def abandon_round(self) -> None:
+        """Forget the open round."""
+        await self._do(self._spooling.close)
+
+    async def commit(
+        self, *, number: int, attempt: int, model: Tensors, memory: Tensors, spooled: bool = False
+    ) -> Committed:
+        """Keep a round's model; when this returns, the round is committed whatever happens next.
+
+        Args:
+            number, attempt: of the round.
+            model, memory: what it led to.
+            spooled: whether its updates are in the spool, which is closed then.
+        """
+        committed = await self._do(self._commit, number, attempt, model, memory)
+        if spooled:
+            kept = self._updates / f"r{number:05d}.updates" if self._keep_updates else None
+            await self._do(lambda: self._spooling.close(keep_as=kept))
+        await self._do(self._tidy)
+        return committed
 
     async def evaluated(self, number: int, metrics: dict[str, float]) -> None:
         """Keep what an evaluation of a committed round's model found."""
         await self._do(self._evaluated, number, metrics)
 
+    async def proved(self) -> list[tuple[int, str]]:
+        """List all committed rounds with the hash of their model, once the proofs of all rows were checked."""
+        return await self._do(lambda: [(number, model) for number, _, _, model in self._rounds()])
+
+    async def snapshot(self, number: int) -> Committed | None:
+        """Give a committed round's model and memory, if its snapshot is still kept."""
+        return await self._do(self._snapshot, number)
+
+    async def updates(self, number: int) -> Spooled | None:
+        """Give the updates that a committed round was made of, if they are still kept."""
+        return await self._do(self._kept_updates, number)
+
     async def _do(self, work: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-        except (OSError, sqlite3.Error) as error:
-            raise JournalError(f"the run folder {self._folder} cannot be used: {error}") from None
+        """Work in the journal's thread; wait as long as there is no space."""
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, work, *arguments)
+            except DiskFull as full:
+                self._full(f"{full}; waiting until there is space")
+                await asyncio.sleep(self._again)
 
     # --- below: in the journal's thread ---
 
+    def _work(self, work: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return work(*arguments)
+        except OSError as error:
+            raise failure(error, f"use the run folder {self._folder}") from None
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+                raise DiskFull(f"cannot write {self._folder / 'journal.sqlite'}: no space left") from None
+            raise JournalError(f"the run folder {self._folder} cannot be used: {error}") from None
+
     def _open(self) -> None:
-        self._snapshots.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(self._folder / "journal.sqlite", isolation_level=None, timeout=_PATIENCE)
+        for folder in (self._snapshots, self._updates, self._folder / "spool"):
+            self._disk.make_folder(folder)
+        for folder in (self._folder, self._folder.parent):  # whoever made them may not have made them durable
+            self._disk.sync_folder(folder)
+        self._close()  # of a try that found the disk full
+        self._database = sqlite3.connect(
+            self._folder / "journal.sqlite", isolation_level=None, timeout=_LOCK_WITHIN, check_same_thread=False
+        )
         try:
             # Two hubs in one folder would remove each other's snapshots. The lock lasts until the database is closed.
             self._sql.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -126,7 +224,9 @@ class Journal:
         # Not WAL: SQLite before 3.51.3 has a published corruption race. EXTRA also syncs the folder (1.3 ms a commit).
         self._sql.execute("PRAGMA journal_mode = DELETE")
         self._sql.execute("PRAGMA synchronous = EXTRA")
+        self._check_format()
         self._sql.executescript(_SCHEMA)
+        self._spool = Spool(self._folder / "spool", self._disk)
 
     def _close(self) -> None:
         if self._database is not None:
@@ -138,59 +238,151 @@ class Journal:
         assert self._database is not None, "the journal is not open"
         return self._database
 
+    @property
+    def _spooling(self) -> Spool:
+        assert self._spool is not None, "the journal is not open"
+        return self._spool
+
+    def _check_format(self) -> None:
+        """Refuse what another version wrote before anything is touched."""
+        if self._sql.execute("SELECT 1 FROM sqlite_master WHERE name = 'run'").fetchone():
+            row = self._sql.execute("SELECT format FROM run").fetchone()
+            if row is not None and row[0] != _FORMAT:
+                raise ConfigError(
+                    f"{self._folder} was written by another version of Fedhub (format {row[0]}, not {_FORMAT}); "
+                    "go on with that version, or start a new run"
+                )
+
     def _begin(self, run: str, settings: dict[str, Any], model: Tensors) -> Committed:
         if self._sql.execute("SELECT 1 FROM round").fetchone():
             raise ConfigError(f"{self._folder} holds a run already; go on with --resume, or choose another --name")
         self._sql.execute("DELETE FROM run")  # of a beginning that a crash cut short, if any
-        self._sql.execute("INSERT INTO run VALUES (?, ?, ?)", (run, _FORMAT, json.dumps(settings)))
+        kept = json.dumps(settings)
+        self._sql.execute("INSERT INTO run VALUES (?, ?, ?, ?)", (run, _FORMAT, kept, _proof("", run, _FORMAT, kept)))
         return self._commit(0, 1, model, {})
 
     def _resume(self) -> Remembered:
-        row = self._sql.execute("SELECT id, format, settings FROM run").fetchone()
-        if row is not None and row[1] != _FORMAT:
-            raise ConfigError(
-                f"{self._folder} was written by another version of Fedhub (format {row[1]}, not {_FORMAT})"
-            )
-        newest = self._sql.execute("SELECT number, snapshot, model FROM round ORDER BY number DESC").fetchone()
-        if row is None or newest is None:
+        row = self._sql.execute("SELECT id, format, settings, proof FROM run").fetchone()
+        rounds = self._rounds()
+        if row is None or not rounds:
             raise ConfigError(f"{self._folder} holds no run to resume; start it without --resume")
-        run, _, settings = row
-        number, snapshot, committed = newest
-        everything = read_tensors(self._snapshots / snapshot)
+        run, version, settings, proof = row
+        if proof != _proof("", run, version, settings):
+            raise self._damaged("its settings are not what was written")
+        newest, fell_back = None, ""
+        for number, _, _, _ in reversed(rounds):
+            try:
+                newest = self._snapshot(number)
+                why = f"the snapshot of round {number} is gone"
+            except JournalError as error:
+                why = str(error)
+            if newest:
+                break
+            fell_back = fell_back or why
+        if newest is None:
+            raise JournalError(f"no snapshot of {self._folder} can be read: {fell_back}")
+        with self._sql:  # rounds whose model is lost are played again
+            self._sql.execute("DELETE FROM evaluation WHERE number > ?", (newest.number,))
+            self._sql.execute("DELETE FROM round WHERE number > ?", (newest.number,))
+        self._keep_spool_of(rounds[newest.number])
+        spooled, cut_short = self._spooling.find(round=newest.number + 1, model=newest.sha256)
+        lost = [fell_back and f"{fell_back}; going on after round {newest.number}", cut_short]
+        return Remembered(
+            run=run,
+            settings=json.loads(settings),
+            newest=newest,
+            evaluations=self._evaluations(),
+            open=spooled,
+            fell_back=". ".join(filter(None, lost)),
+        )
+
+    def _keep_spool_of(self, row: tuple[int, int, str, str]) -> None:
+        """Finish what a crash just after a commit left undone: the updates of the newest round become kept ones."""
+        number, attempt, _, _ = row
+        spool = self._folder / "spool" / f"r{number:05d}-{attempt}.spool"
+        if spool.name in self._disk.names(spool.parent):
+            self._disk.rename(spool, self._updates / f"r{number:05d}.updates")
+
+    def _rounds(self) -> list[tuple[int, int, str, str]]:
+        """List number, attempt, snapshot and model of all rounds, with their proofs checked."""
+        if (found := self._sql.execute("PRAGMA integrity_check").fetchone()) != ("ok",):
+            raise self._damaged(str(found[0]))
+        before = ""
+        rounds: list[tuple[int, int, str, str]] = []
+        for number, attempt, snapshot, model, proof in self._sql.execute("SELECT * FROM round ORDER BY number"):
+            if number != len(rounds) or proof != _proof(before, number, attempt, snapshot, model):
+                raise self._damaged(f"the row of round {len(rounds)} is not what was written")
+            rounds.append((number, attempt, snapshot, model))
+            before = proof
+        return rounds
+
+    def _damaged(self, how: str) -> JournalError:
+        return JournalError(f"{self._folder / 'journal.sqlite'} is damaged: {how}. Put back a copy, or start a new run")
+
+    def _evaluations(self) -> dict[int, dict[str, float]]:
+        found = {}
+        for number, metrics, proof in self._sql.execute("SELECT * FROM evaluation ORDER BY number"):
+            if proof != _proof("", number, metrics):
+                raise self._damaged(f"the evaluation of round {number} is not what was written")
+            found[number] = json.loads(metrics)
+        return found
+
+    def _snapshot(self, number: int) -> Committed | None:
+        row = self._sql.execute("SELECT snapshot, model FROM round WHERE number = ?", (number,)).fetchone()
+        if row is None or row[0] not in self._disk.names(self._snapshots):
+            return None
+        snapshot, committed = row
+        everything = read_tensors(self._snapshots / snapshot, self._disk)
         model = {name: array for name, array in everything.items() if not name.startswith(_MEMORY)}
         memory = {name.removeprefix(_MEMORY): array for name, array in everything.items() if name.startswith(_MEMORY)}
         if sha256(model) != committed or snapshot != _name(number, everything):
             raise JournalError(f"snapshot {snapshot} is damaged: it is not the model that was committed")
-        self._tidy()
-        evaluations = self._sql.execute("SELECT number, metrics FROM evaluation ORDER BY number")
-        return Remembered(
-            run=run,
-            settings=json.loads(settings),
-            newest=Committed(number, model, memory, committed),
-            evaluations={number: json.loads(metrics) for number, metrics in evaluations},
-        )
+        return Committed(number, model, memory, committed)
 
     def _commit(self, number: int, attempt: int, model: Tensors, memory: Tensors) -> Committed:
         digest = sha256(model)
         everything = {**model, **{_MEMORY + key: array for key, array in memory.items()}}
         name = _name(number, everything)
-        write_tensors(self._snapshots / name, everything)
-        self._sql.execute("INSERT INTO round VALUES (?, ?, ?, ?)", (number, attempt, name, digest))
-        self._tidy()
+        write_tensors(self._snapshots / name, everything, self._disk)
+        row = self._sql.execute("SELECT proof FROM round WHERE number = ?", (number - 1,)).fetchone()
+        proof = _proof(row[0] if row else "", number, attempt, name, digest)
+        self._sql.execute("INSERT INTO round VALUES (?, ?, ?, ?, ?)", (number, attempt, name, digest, proof))
         return Committed(number, model, memory, digest)
 
     def _evaluated(self, number: int, metrics: dict[str, float]) -> None:
-        self._sql.execute("INSERT OR REPLACE INTO evaluation VALUES (?, ?)", (number, json.dumps(metrics)))
+        kept = json.dumps(metrics)
+        row = (number, kept, _proof("", number, kept))
+        self._sql.execute("INSERT OR REPLACE INTO evaluation VALUES (?, ?, ?)", row)
+
+    def _kept_updates(self, number: int) -> Spooled | None:
+        name = f"r{number:05d}.updates"
+        if name not in self._disk.names(self._updates):
+            return None
+        body = self._disk.read(self._updates / name)
+        spooled, length = read_spool(body)
+        if spooled is None or length != len(body):
+            raise JournalError(f"the kept updates {name} are damaged")
+        return spooled
 
     def _tidy(self) -> None:
-        """Remove snapshots that nobody will ask for again: all but the newest few, and leftovers of a crash."""
-        rows = self._sql.execute("SELECT snapshot FROM round ORDER BY number DESC LIMIT ?", (_KEPT_SNAPSHOTS,))
-        kept = {name for (name,) in rows}
-        for path in sorted(self._snapshots.iterdir()):
-            if path.name not in kept:
-                path.unlink()
+        """Remove what nobody will ask for again: all but the newest snapshots and updates, and leftovers of a crash."""
+        wanted = max(_KEPT_SNAPSHOTS, self._keep_updates + 1)
+        rows = self._sql.execute(
+            "SELECT number, snapshot FROM round ORDER BY number DESC LIMIT ?", (wanted,)
+        ).fetchall()
+        snapshots = {snapshot for _, snapshot in rows}
+        updates = {f"r{number:05d}.updates" for number, _ in rows[: self._keep_updates]}
+        for folder, kept in ((self._snapshots, snapshots), (self._updates, updates)):
+            for name in self._disk.names(folder):
+                if name not in kept:
+                    self._disk.remove(folder / name)
 
 
 def _name(number: int, everything: Tensors) -> str:
     """Name a snapshot after what is in it, so that the file proves the optimizer's memory as well as the model."""
     return f"r{number:05d}-{sha256(everything)[:12]}.safetensors"
+
+
+def _proof(before: str, *values: object) -> str:
+    """Hash a row together with the proof of the row before, so that no bit of either can change unnoticed."""
+    return hashlib.sha256(json.dumps([before, *values]).encode()).hexdigest()

@@ -3,7 +3,7 @@
 import json
 import secrets
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -15,6 +15,8 @@ from hub.aggregation.catalogue import algorithm
 from hub.companions import as_flags, edge_command
 from hub.config import Layer, Settings, from_app, resolve
 from hub.journal import Committed, Journal
+from hub.spool import Spooled
+from shared.disk import Disk
 from shared.errors import ConfigError
 from shared.snapshot import read_tensors
 from shared.tensors import ModelSpec, Tensors
@@ -70,6 +72,8 @@ class Run:
     algorithm: Algorithm
     newest: Committed
     evaluations: dict[int, dict[str, float]]
+    open: Spooled | None
+    """The round that was open when the hub was stopped or crashed, if any."""
     journal: Journal
 
 
@@ -82,16 +86,23 @@ async def ask_app(wishes: Wishes) -> Contract:
     with tempfile.TemporaryDirectory(prefix="fedhub-") as folder:
         file = Path(folder) / "model.safetensors"
         seed = str(resolve(*wishes.layers).settings.seed)  # which an app cannot choose
-        answer = await edge_command(
+        said = await edge_command(
             "contract", wishes.app, "--model", str(file), "--seed", seed, *as_flags(wishes.options)
         )
-        said = json.loads(answer)
         return Contract(said["app"], said["settings"], said["test"], read_tensors(file))
 
 
 @asynccontextmanager
-async def begin_run(wishes: Wishes, contract: Contract) -> AsyncIterator[Run]:
+async def begin_run(
+    wishes: Wishes, contract: Contract, *, disk: Disk, trouble: Callable[[str], None]
+) -> AsyncIterator[Run]:
     """Begin a run with an app's first model, in a folder of its own.
+
+    Args:
+        wishes: of the operator.
+        contract: of the app.
+        disk: what the folder is on.
+        trouble: called with a sentence when the disk is full.
 
     Raises:
         ConfigError: a setting is impossible, or the folder holds a run already.
@@ -99,16 +110,20 @@ async def begin_run(wishes: Wishes, contract: Contract) -> AsyncIterator[Run]:
     settings = resolve(*wishes.layers, from_app(contract.settings, contract.app)).settings
     chosen = algorithm(settings.algorithm, lr=settings.lr)
     folder = _new_folder(settings, contract.app)
-    async with Journal(folder) as journal:
+    async with Journal(folder, disk=disk, full=trouble) as journal:
+        await journal.retain(settings.rounds_kept)
         kept = {
-            "app": wishes.app,
+            "app": _lasting(wishes.app),
             "options": wishes.options,
             "test": contract.has_test,
             "settings": {name: value for name, value in asdict(settings).items() if name not in _OF_THE_HOUR},
         }
         run = secrets.token_hex(4)
         newest = await journal.begin(run=run, settings=kept, model=contract.model)
-        (folder / "config.json").write_text(json.dumps({"run": run, **kept}, indent=2) + "\n", "utf-8")
+        try:
+            (folder / "config.json").write_text(json.dumps({"run": run, **kept}, indent=2) + "\n", "utf-8")
+        except OSError as error:  # it is for people; the journal has the same
+            trouble(f"cannot write {folder / 'config.json'} ({error.strerror})")
         yield Run(
             id=run,
             folder=folder,
@@ -119,26 +134,33 @@ async def begin_run(wishes: Wishes, contract: Contract) -> AsyncIterator[Run]:
             algorithm=chosen,
             newest=newest,
             evaluations={},
+            open=None,
             journal=journal,
         )
 
 
 @asynccontextmanager
-async def resume_run(wishes: Wishes, folder: Path, contract: Contract | None) -> AsyncIterator[Run]:
+async def resume_run(
+    wishes: Wishes, folder: Path, contract: Contract | None, *, disk: Disk, trouble: Callable[[str], None]
+) -> AsyncIterator[Run]:
     """Take up the run in `folder` after its last committed round, with its settings unless the operator has others.
 
     Args:
         wishes: of the operator; their settings win over the run's own.
         folder: the run's.
         contract: of an app that was named again, to see that it is the run's.
+        disk: what the folder is on.
+        trouble: called with a sentence when the disk is full or damaged.
 
     Raises:
         ConfigError: there is no run, it is of another version, or it is of another model.
     """
     if not (folder / "journal.sqlite").is_file():
         raise ConfigError(f"{folder} is not a run folder; those that can be resumed are in the folder runs")
-    async with Journal(folder) as journal:
+    async with Journal(folder, disk=disk, full=trouble) as journal:
         run = await journal.resume()
+        if run.fell_back:
+            trouble(run.fell_back)
         kept = run.settings
         if contract:
             difference = ModelSpec.of(run.newest.model).difference(ModelSpec.of(contract.model))
@@ -148,18 +170,36 @@ async def resume_run(wishes: Wishes, folder: Path, contract: Contract | None) ->
                     "Resume it without naming an app, or start a new run without --resume"
                 )
         settings = resolve(*wishes.layers, Layer(str(folder), kept["settings"])).settings
+        if not wishes.resume and run.newest.number >= settings.rounds:
+            raise ConfigError(
+                f"{folder} holds a run already; go on with --resume {folder} and more --rounds, or take another --name"
+            )
+        await journal.retain(settings.rounds_kept)
         yield Run(
             id=run.run,
             folder=folder,
-            app=kept["app"],
-            options=kept["options"],
+            app=wishes.app or kept["app"],
+            options={**kept["options"], **wishes.options},
             has_test=kept["test"],
             settings=settings,
             algorithm=algorithm(settings.algorithm, lr=settings.lr),
             newest=run.newest,
             evaluations=run.evaluations,
+            open=run.open if settings.durability == "update" else None,
             journal=journal,
         )
+
+
+def _lasting(app: str) -> str:
+    """Write an app's path so that a resume from another folder finds it; a built-in app's name is left alone."""
+    path = Path(app)
+    return str(path.resolve()) if path.is_file() else app
+
+
+def open_run_of(settings: Settings) -> Path | None:
+    """Give the folder of the run of the name that the operator gave, if there is one."""
+    folder = Path(settings.runs) / settings.name
+    return folder if settings.name and (folder / "journal.sqlite").is_file() else None
 
 
 def _new_folder(settings: Settings, app: str) -> Path:
@@ -168,15 +208,7 @@ def _new_folder(settings: Settings, app: str) -> Path:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         if settings.name:
-            if Path(settings.name).name != settings.name:
-                raise ConfigError(
-                    f"name: {settings.name!r} must be a plain name; the folder above it is the setting runs"
-                )
             folder = parent / settings.name
-            if (folder / "journal.sqlite").exists():
-                raise ConfigError(
-                    f"{folder} holds a run already; go on with --resume {folder}, or choose another --name"
-                )
             folder.mkdir(exist_ok=True)
             return folder
         stem = f"{datetime.now().astimezone():%m%d-%H%M}-{Path(app).stem}"

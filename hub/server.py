@@ -1,11 +1,13 @@
 """Builds every part of a hub, once, opens its doors, and closes them again."""
 
 import asyncio
+import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import time
 
 from hub.companions import as_flags, companion
 from hub.config import Settings, resolve
@@ -13,21 +15,23 @@ from hub.connections.inbox import Inbox, Left, Stop
 from hub.connections.roster import Roster
 from hub.connections.session import Reception
 from hub.coordinator import Coordinator
-from hub.events import RunStarted
+from hub.events import DiskTrouble, RunStarted
 from hub.feed import Feed, Follower
 from hub.rules.admission import Gate
 from hub.rules.progress import Progress
-from hub.runs import Contract, Run, Wishes, ask_app, begin_run, resume_run
+from hub.runs import Contract, Run, Wishes, ask_app, begin_run, open_run_of, resume_run
 from hub.views.log import follow_log
 from hub.views.record import record
 from hub.views.summary import Summary, sum_up
 from shared import __version__
 from shared.console import say
-from shared.errors import ExitCode, FedhubError
+from shared.disk import Disk, RealDisk
+from shared.errors import ExitCode, FedhubError, LinkClosed
 from shared.link import Traffic, listen, port_of
 from shared.messages import Farewell, Goodbye, Plan, Welcome
 from shared.snapshot import write_tensors
 from shared.tensors import ModelSpec
+from shared.watch import OF_A_HUB, Budget, Limits
 
 _SERVICE_RESTART, _NORMAL = 1012, 1000
 
@@ -46,12 +50,23 @@ class Ended:
 class Hub:
     """One hub, from opening to closing."""
 
-    def __init__(self, wishes: Wishes, *, ask: Callable[[Wishes], Awaitable[Contract]] = ask_app) -> None:
+    def __init__(
+        self,
+        wishes: Wishes,
+        *,
+        ask: Callable[[Wishes], Awaitable[Contract]] = ask_app,
+        disk: Disk | None = None,
+        now: Callable[[], float] = time,
+        limits: Limits = OF_A_HUB,
+    ) -> None:
         """Get ready.
 
         Args:
             wishes: what is wanted; their layers say where to listen.
             ask: finds out what the app brings.
+            disk: where runs are kept.
+            now: gives the time that facts are stamped with, in seconds since 1970.
+            limits: what is borne from an edge.
 
         Raises:
             ConfigError: a setting is impossible.
@@ -61,7 +76,10 @@ class Hub:
         self._ask = ask
         self._doors = resolve(*wishes.layers).settings
         self._clock = loop.time
-        self.feed = Feed()
+        self._disk = disk or RealDisk()
+        self._limits = limits
+        self.budget = Budget(self._doors.upload_budget * 2**20)
+        self.feed = Feed(now)
         self.url: asyncio.Future[str] = loop.create_future()
         """Where the hub listens, once it does."""
         self.roster = Roster()
@@ -106,14 +124,17 @@ class Hub:
             run = await stack.enter_async_context(self._open_run(contract))
             coordinator = self._coordinator(run)
             coordinator.evaluator_expected = bool(wishes.swarm)  # one phone of the demo measures
-            if wishes.evaluator and run.has_test:
-                arguments = ["join", url, run.app, "--evaluator", "--name", "evaluator", *as_flags(run.options)]
+            if wishes.evaluator and run.has_test and not coordinator.over:
+                # A name of its own: the evaluator of a hub that crashed may still be looking for it.
+                name = f"evaluator-{secrets.token_hex(2)}"
+                arguments = ["join", url, run.app, "--evaluator", "--name", name, "--patience", "20", "--quiet"]
+                arguments += as_flags(run.options)
                 coordinator.evaluator_expected = True
 
                 def without(failure: FedhubError) -> None:
-                    say(f"nobody measures the model, the evaluator beside the hub ended: {failure}")
+                    say(f"the evaluator beside the hub ended: {failure}")
                     coordinator.evaluator_expected = False
-                    self._inbox.post(Left("evaluator", self._clock()))  # have the coordinator look again
+                    self._inbox.post(Left(name, self._clock()))  # have the coordinator look again
 
                 await stack.enter_async_context(companion(*arguments, failed=without))
             return await self._play(run, coordinator)
@@ -124,25 +145,36 @@ class Hub:
         reception = Reception(
             welcome=self._welcome_for, roster=self.roster, inbox=self._inbox, feed=self.feed, clock=self._clock
         )
-        server = await listen(reception.receive, host=self._doors.host, port=self._doors.port, traffic=self._traffic)
+        server = await listen(
+            reception.receive,
+            host=self._doors.host,
+            port=self._doors.port,
+            traffic=self._traffic,
+            budget=self.budget,
+            limits=self._limits,
+        )
         url = f"ws://{_reachable(self._doors.host)}:{port_of(server)}"
         say(f"fedhub {__version__} · listening on {url}")
-        say(f"  join   fededge join {url} {self._wishes.app or 'APP'}")
-        say(f"  watch  fedhub watch {url}")
         self.url.set_result(url)
         try:
             yield url
         finally:
-            self._welcome.cancel()  # nobody who still waits for it will get one
+            if not self._welcome.done():  # nobody who still waits for it will get one
+                self._welcome.set_exception(LinkClosed(_SERVICE_RESTART, "the hub has stopped"))
+                self._welcome.exception()  # it may be that nobody waits: asyncio shall not complain of that
             server.close(code=_SERVICE_RESTART, reason="the hub has stopped")
             await server.wait_closed()
 
     def _open_run(self, contract: Contract | None) -> AbstractAsyncContextManager[Run]:
         wishes = self._wishes
-        if wishes.resume:
-            return resume_run(wishes, wishes.resume, contract)
+        folder = wishes.resume or open_run_of(self._doors)
+        if folder:
+            return resume_run(wishes, folder, contract, disk=self._disk, trouble=self._trouble)
         assert contract is not None, "a new run needs an app"
-        return begin_run(wishes, contract)
+        return begin_run(wishes, contract, disk=self._disk, trouble=self._trouble)
+
+    def _trouble(self, reason: str) -> None:
+        self.feed.publish(DiskTrouble(reason=reason))
 
     def _coordinator(self, run: Run) -> Coordinator:
         settings = run.settings
@@ -162,6 +194,8 @@ class Hub:
             gate=Gate(run.id, ModelSpec.of(run.newest.model), settings.max_examples),
             progress=_progress(run),
             newest=run.newest,
+            # What was asked with other settings is asked again.
+            reopened=run.open if run.open and run.open.opening.plan == plan else None,
             roster=self.roster,
             inbox=self._inbox,
             feed=self.feed,
@@ -187,6 +221,8 @@ class Hub:
                 model=coordinator.newest.sha256,
             )
 
+        say(f"  join   fededge join {await self.url} {self._wishes.app or run.app}")
+        say(f"  watch  fedhub watch {await self.url}")
         summary = Summary()
         async with self._views(settings, run.folder, summary):
             self.feed.publish(
@@ -204,8 +240,11 @@ class Hub:
             )
             self._playing = True
             self._welcome.set_result(welcome)
-            code = await coordinator.play()
-            write_tensors(run.folder / "model.safetensors", coordinator.newest.model)
+            try:
+                code = await coordinator.play()
+            finally:
+                self._inbox.close()
+            write_tensors(run.folder / "model.safetensors", coordinator.newest.model, self._disk)
             await self._say_goodbye(coming_back=coordinator.stopping or code is not ExitCode.DONE)
         if self._failure:
             raise self._failure

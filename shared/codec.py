@@ -1,7 +1,7 @@
 """Turns messages into bytes and back, and refuses everything that is not exactly a message."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Generic, TypeVar
 
@@ -44,7 +44,15 @@ class Decoded(Generic[M]):
 
     message: M
     segments: tuple[memoryview, ...]
-    nbytes: int
+    data: memoryview
+    """The whole message as it came over the wire."""
+    release: Callable[[], None] = field(default=lambda: None, compare=False)
+    """To be called when nobody needs the message any more: a hub has memory for so many long ones at a time."""
+
+    @property
+    def nbytes(self) -> int:
+        """Length of the whole message."""
+        return self.data.nbytes
 
 
 def encode(message: Message, tensors: Iterable[Array] = ()) -> Frame:
@@ -115,7 +123,7 @@ def decode(
             raise ProtocolError(f"a tensor of {length} bytes was announced, {max(0, view.nbytes - at)} came")
         segments.append(view[at : at + length])
         at += length
-    return Decoded(message, tuple(segments), view.nbytes)
+    return Decoded(message, tuple(segments), view)
 
 
 def _header(view: memoryview, of: UnionType, max_header: int) -> tuple[Any, int]:

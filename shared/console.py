@@ -19,8 +19,11 @@ def printable(text: str) -> str:
 
 
 def say(line: str) -> None:
-    """Tell the person at the terminal something that is not a result."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201  # the one place that speaks to stderr
+    """Tell the person at the terminal something that is not a result; if nobody listens any more, nothing happens."""
+    try:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201  # the one place that speaks to stderr
+    except OSError:
+        pass
 
 
 def result(line: str) -> None:

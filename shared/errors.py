@@ -74,5 +74,9 @@ class JournalError(FedhubError):
     """The disk's: what must not be forgotten could not be written or read back. The hub stops."""
 
 
+class DiskFull(JournalError):
+    """The disk's: there is no space now. Nothing was harmed, and the same may succeed later."""
+
+
 class NothingAccumulated(FedhubError):
     """Ours: the mean of no updates was asked for. Zeros would erase the model, so this is an error."""

@@ -1,35 +1,41 @@
-"""Typed messages over one websocket; the only file that knows the websockets library and how its connections end."""
+"""Typed messages over one websocket; knows how the connections of the websockets library end, and tells it plainly."""
 
 import asyncio
 import errno
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import UnionType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
 from websockets.asyncio.client import connect as websocket_connect
-from websockets.asyncio.connection import Connection
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Server, serve
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidProxy, InvalidURI
 from websockets.exceptions import ProtocolError as BrokenMessage
 
 from shared.codec import ALIGNMENT, MAX_HEADER, MAX_WELCOME, Decoded, Frame, decode, encode
-from shared.errors import ConfigError, LinkClosed, Unreachable
+from shared.errors import ConfigError, LinkClosed, ProtocolError, Unreachable
 from shared.messages import Message, ToEdge, ToHub
 from shared.tensors import ModelSpec
+from shared.watch import OF_A_HUB, OF_AN_EDGE, Budget, Limits, Watched, WatchedByHub, by_edge, by_hub
 
 STRANGER_LIMIT = 4 * 1024
 """Longest message in bytes that a hub reads before it has welcomed an edge."""
 
-# Pings keep addresses alive in routers and find dead peers. A reader that is paused for longer than the ping
-# timeout would be taken for dead (websockets closes with 1011), so the timeout is generous.
-_PING_EVERY, _PING_TIMEOUT = 20.0, 60.0
-_OPEN_TIMEOUT, _CLOSE_TIMEOUT = 10.0, 5.0
-_WRITE_LIMIT = 512 * 1024
+STRANGER_SECONDS = 5.0
+"""How long a hub waits for everything up to Hello, the HTTP handshake included."""
+
+_OPEN_TIMEOUT = 10.0
+
+# What asyncio holds for a peer that does not read is this and one piece more, so 0.3 MiB. The kernel's buffer, a
+# few times as large, keeps the line busy: 512 KiB here was not faster.
+_WRITE_LIMIT = 64 * 1024
+
+# Frames that wait for a session whose inbox is full. Each can be 256 KiB long.
+_MOST_FRAMES = 2
 
 # websockets would log a traceback for each port scan; only a failure of our own handler is worth a line.
 _quiet = logging.getLogger("fedhub.websockets")
@@ -49,7 +55,7 @@ class Traffic:
 class Link(Generic[In]):
     """Messages of the union `In` come in, any message goes out; every failure is one of `shared.errors`."""
 
-    def __init__(self, connection: Connection, incoming: UnionType, *, max_header: int, traffic: Traffic) -> None:
+    def __init__(self, connection: Watched, incoming: UnionType, *, max_header: int, traffic: Traffic) -> None:
         self._connection = connection
         self._incoming = incoming
         self._max_header = max_header
@@ -62,6 +68,11 @@ class Link(Generic[In]):
         """Address of the other side, for the log."""
         address = self._connection.remote_address
         return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
+
+    @property
+    def since(self) -> float:
+        """When the other side came, in seconds of the event loop's clock."""
+        return self._connection.since
 
     def expect(self, spec: ModelSpec) -> None:
         """Allow incoming messages to carry the tensors of `spec` from now on, and not a byte more."""
@@ -81,10 +92,11 @@ class Link(Generic[In]):
             await self._connection.send(frame.pieces[0] if len(frame.pieces) == 1 else frame.pieces)
         except asyncio.CancelledError:
             # websockets leaves a connection open whose fragmented send was cancelled, but the next send fails.
-            self.abort()
+            if len(frame.pieces) > 1:
+                self.abort()
             raise
         except ConnectionClosed as error:
-            raise _closed(error) from None
+            raise self._closed(error) from None
         except BrokenMessage:  # a message before this one was cut short, and the connection has not ended yet
             raise LinkClosed(1006, "the line was cut") from None
         self._traffic.sent += frame.nbytes
@@ -117,26 +129,45 @@ class Link(Generic[In]):
                 self.abort()
             raise
         except ConnectionClosed as error:
-            raise _closed(error) from None
+            raise self._closed(error) from None
         assert first is not None, "websockets gives at least one piece of each message"
         self._traffic.received += size
+        room = self._connection.rooms.pop(0)
         data = first if buffer is None else buffer[:size]
-        return decode(data, self._incoming, max_header=self._max_header, max_tensors=self._max_tensors)
+        try:
+            heard = decode(data, self._incoming, max_header=self._max_header, max_tensors=self._max_tensors)
+        except ProtocolError:
+            if room:
+                room.give_back()
+            raise
+        return replace(heard, release=room.give_back) if room else heard
 
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close in good order, within seconds; does nothing to a link that is closed already."""
-        await self._connection.close(code, reason.encode()[:120].decode(errors="ignore"))
+    async def wait_closed(self, seconds: float) -> None:
+        """Wait for a while.
+
+        Raises:
+            LinkClosed: the connection has ended in the meantime.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._connection.wait_closed()
+        except TimeoutError:
+            return
+        raise self._closed(self._connection.close_exc)
+
+    async def close(self, code: int = 1000, reason: str = "", *, within: float = 5.0) -> None:
+        """Close in good order, or cut after `within` seconds; does nothing to a link that is closed already."""
+        await self._connection.close(code, reason.encode()[:120].decode(errors="ignore"), within=within)
 
     def abort(self) -> None:
         """Cut the connection at once, without a closing handshake."""
         self._connection.transport.abort()
 
-
-def _closed(error: ConnectionClosed) -> LinkClosed:
-    close = error.rcvd or error.sent
-    if close is None:
-        return LinkClosed(1006, "the line was cut")
-    return LinkClosed(close.code, close.reason)
+    def _closed(self, error: ConnectionClosed) -> LinkClosed:
+        close = error.rcvd or error.sent
+        if close is None or self._connection.cut_because:
+            return LinkClosed(1006, self._connection.cut_because or "the line was cut")
+        return LinkClosed(close.code, close.reason)
 
 
 def websocket_url(text: str) -> str:
@@ -159,8 +190,13 @@ def websocket_url(text: str) -> str:
     return parts._replace(fragment="").geturl()
 
 
-async def connect(url: str, *, traffic: Traffic | None = None) -> Link[ToEdge]:
+async def connect(url: str, *, traffic: Traffic | None = None, limits: Limits = OF_AN_EDGE) -> Link[ToEdge]:
     """Open a link to the hub at `url`.
+
+    Args:
+        url: what a person may have typed.
+        traffic: counts the bytes of messages.
+        limits: what is borne from the hub.
 
     Raises:
         ConfigError: `url` is not a websocket URL.
@@ -172,12 +208,11 @@ async def connect(url: str, *, traffic: Traffic | None = None) -> Link[ToEdge]:
             url,
             compression=None,  # float tensors do not compress: deflate runs at 0.005 of the raw speed
             max_size=MAX_WELCOME,
-            ping_interval=_PING_EVERY,
-            ping_timeout=_PING_TIMEOUT,
+            ping_interval=None,
             open_timeout=_OPEN_TIMEOUT,
-            close_timeout=_CLOSE_TIMEOUT,
             write_limit=_WRITE_LIMIT,
             logger=_quiet,
+            create_connection=by_edge(limits),
         )
     except InvalidURI as error:
         raise ConfigError(f"{url!r} is not the address of a hub: {error.msg}") from None
@@ -198,6 +233,7 @@ async def connect(url: str, *, traffic: Traffic | None = None) -> Link[ToEdge]:
                 "A hub on another machine must be started with --host 0.0.0.0"
             ) from None
         raise Unreachable(f"cannot reach {url} ({error.strerror or error})") from None
+    assert isinstance(connection, Watched), "it was made by by_edge"
     return Link[ToEdge](connection, ToEdge, max_header=MAX_WELCOME, traffic=traffic or Traffic())
 
 
@@ -208,7 +244,13 @@ def _refused(error: OSError) -> bool:
 
 
 async def listen(
-    handler: Callable[[Link[ToHub]], Awaitable[None]], *, host: str, port: int, traffic: Traffic
+    handler: Callable[[Link[ToHub]], Awaitable[None]],
+    *,
+    host: str,
+    port: int,
+    traffic: Traffic,
+    budget: Budget | None = None,
+    limits: Limits = OF_A_HUB,
 ) -> Server:
     """Accept edges at `host`:`port` and hand each one's link to `handler`; the link closes when the handler returns.
 
@@ -217,13 +259,19 @@ async def listen(
         host: address to bind to.
         port: TCP port; 0 takes a free one.
         traffic: counts the bytes of all links together.
+        budget: memory for the messages that are longer than `shared.watch.SMALL` and come in at the same time.
+        limits: what is borne from an edge.
 
     Raises:
         ConfigError: the address cannot be bound to, in words.
     """
 
-    async def handle(connection: ServerConnection) -> None:
-        await handler(Link[ToHub](connection, ToHub, max_header=MAX_HEADER, traffic=traffic))
+    async def handle(connection: Any) -> None:
+        assert isinstance(connection, WatchedByHub), "it was made by by_hub"
+        try:
+            await handler(Link[ToHub](connection, ToHub, max_header=MAX_HEADER, traffic=traffic))
+        finally:
+            connection.leave()
 
     try:
         return await serve(
@@ -232,12 +280,12 @@ async def listen(
             port,
             compression=None,
             max_size=STRANGER_LIMIT,
-            ping_interval=_PING_EVERY,
-            ping_timeout=_PING_TIMEOUT,
-            open_timeout=_OPEN_TIMEOUT,
-            close_timeout=_CLOSE_TIMEOUT,
+            max_queue=_MOST_FRAMES,
+            ping_interval=None,
+            open_timeout=STRANGER_SECONDS,
             write_limit=_WRITE_LIMIT,
             logger=_quiet,
+            create_connection=by_hub(limits, budget),
         )
     except OSError as error:
         raise ConfigError(

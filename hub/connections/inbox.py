@@ -46,7 +46,11 @@ Item = Joined | Left | Answered | Stop
 
 
 class Inbox:
-    """Items in the order of their arrival."""
+    """Items in the order of their arrival.
+
+    An item is lent: with the call for the next, its reader has done with it, and the memory of its message is free
+    for another. So no path through the reader can forget it.
+    """
 
     def __init__(self, clock: Callable[[], float], *, room: int = 64) -> None:
         """Make speakers wait while more than `room` items are there; `clock` is the hub's steady clock."""
@@ -55,21 +59,41 @@ class Inbox:
         self._items: deque[Item] = deque()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
+        self._lent: Item | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Take nothing in any more: the coordinator has gone, and nobody shall wait for it."""
+        self._closed = True
+        for item in (self._lent, *self._items):
+            _release(item)
+        self._items.clear()
+        self._drained.set()
 
     def post(self, item: Item) -> None:
         """Put an item in and never wait."""
-        self._items.append(item)
-        self._filled.set()
+        if self._closed:
+            _release(item)
+        else:
+            self._items.append(item)
+            self._filled.set()
 
     async def put(self, item: Item) -> None:
         """Put an item in, and wait until there is room again: the session that waits here reads no further."""
         self.post(item)
-        while len(self._items) > self._room:
+        while len(self._items) > self._room and not self._closed:
             self._drained.clear()
             await self._drained.wait()
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is waiting."""
+        return not self._items
+
     async def next(self, until: float | None = None) -> Item | None:
         """Take the next item, or None if there is none and the time `until` has come. What is there is given first."""
+        _release(self._lent)
+        self._lent = None
         while not self._items:
             self._filled.clear()
             left = None if until is None else until - self._clock()
@@ -80,7 +104,13 @@ class Inbox:
                     await self._filled.wait()
             except TimeoutError:
                 pass
-        item = self._items.popleft()
+        item = self._lent = self._items.popleft()
         if len(self._items) <= self._room:
             self._drained.set()
         return item
+
+
+def _release(item: Item | None) -> None:
+    """Give back the memory of an item's message."""
+    if isinstance(item, Answered):
+        item.heard.release()

@@ -24,6 +24,11 @@ class Session(Protocol):
     @property
     def role(self) -> Role: ...
 
+    @property
+    def examples(self) -> int:
+        """How many examples the edge said it has, on joining."""
+        ...
+
     def offer(self, task: Broadcast) -> None:
         """Send `task` when the line is free, in place of an older one that has not gone out."""
         ...
@@ -64,6 +69,11 @@ class Roster:
         """List who is here in this role, in alphabetical order."""
         return sorted(edge for edge, session in self._sessions.items() if session.role is role)
 
+    def examples(self, edge: str) -> int:
+        """Tell how many examples an edge said it has; 0 if it is not here."""
+        session = self._sessions.get(edge)
+        return session.examples if session else 0
+
     def offer(self, edge: str, task: Broadcast) -> None:
         """Give an edge a task, if it is here."""
         if session := self._sessions.get(edge):
@@ -73,6 +83,11 @@ class Roster:
         """Send an edge a small message, if it is here."""
         if session := self._sessions.get(edge):
             session.say(message)
+
+    def cut(self, edge: str) -> None:
+        """Cut an edge's connection, if it is here."""
+        if session := self._sessions.get(edge):
+            session.cut()
 
     def everyone(self) -> list[Session]:
         """List all sessions."""

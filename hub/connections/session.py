@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 
 from hub.connections.inbox import Answered, Inbox, Joined, Left
 from hub.connections.roster import Broadcast, Roster
+from hub.connections.turnstile import Turnstile
 from hub.events import EdgeJoined, EdgeLeft, StrangerRefused, to_line
 from hub.feed import Feed
 from shared.errors import LinkClosed, ProtocolError
-from shared.link import Link
+from shared.link import STRANGER_SECONDS, Link
 from shared.messages import (
     PROTOCOL_VERSIONS,
     Evaluation,
@@ -26,12 +27,13 @@ from shared.messages import (
 )
 from shared.tensors import ModelSpec
 
-_HELLO_WITHIN = 5.0
+_CLOSE_STRANGER_WITHIN = 0.5  # for its answer to a close: a stranger has had its time already
 _GOODBYE_WITHIN = 3.0
 _MOST_LETTERS = 256
 
 _POLICY = 1008
 _PROTOCOL = 1002
+_TRY_LATER = 1013
 
 
 class EdgeSession:
@@ -40,6 +42,7 @@ class EdgeSession:
     def __init__(self, link: Link[ToHub], *, hello: Hello, ready: Ready) -> None:
         self.edge = hello.edge
         self.role = hello.role
+        self.examples = ready.examples
         self._link = link
         self._holds = ready.model
         self._task: Broadcast | None = None
@@ -67,9 +70,9 @@ class EdgeSession:
         try:
             async with asyncio.timeout(_GOODBYE_WITHIN):
                 await self._link.send(goodbye)
-                await self._link.close(code, goodbye.reason)
         except (LinkClosed, TimeoutError):
-            self.cut()
+            pass  # in the middle of a long message there is no place for another, but there is one for a close
+        await self._link.close(code, goodbye.reason, within=_GOODBYE_WITHIN)
 
     async def write(self) -> None:
         """Send what is offered and said, for as long as the link lasts."""
@@ -98,8 +101,10 @@ class EdgeSession:
                 case Update() | Evaluation():
                     await inbox.put(Answered(self.edge, heard, clock()))  # type: ignore[arg-type]  # narrowed by match
                 case Goodbye() as goodbye:
+                    heard.release()
                     return goodbye.reason or goodbye.code
                 case Hello() | Ready():
+                    heard.release()
                     raise ProtocolError("Hello and Ready are said once, at the beginning")
 
 
@@ -127,6 +132,7 @@ class Reception:
         self._inbox = inbox
         self._feed = feed
         self._clock = clock
+        self._turnstile = Turnstile(clock)
         self._farewells: set[asyncio.Task[None]] = set()
 
     async def receive(self, link: Link[ToHub]) -> None:
@@ -141,17 +147,18 @@ class Reception:
                 await self._host(link, hello)
         except ProtocolError as error:
             self._feed.publish(StrangerRefused(peer=link.peer, reason=str(error)))
-            await link.close(_PROTOCOL, str(error))
-        except LinkClosed:
-            pass  # it left before it was an edge: nothing happened
+            await link.close(_PROTOCOL, str(error), within=_CLOSE_STRANGER_WITHIN)
+        except LinkClosed as closed:
+            # It left before it was an edge: nothing happened. Or the hub stops before it could welcome anybody.
+            await link.close(closed.code, closed.reason, within=_CLOSE_STRANGER_WITHIN)
 
     async def _hello(self, link: Link[ToHub]) -> Hello | None:
         """Hear who is there; None if it was turned away for its protocol version."""
         try:
-            async with asyncio.timeout(_HELLO_WITHIN):
+            async with asyncio.timeout_at(link.since + STRANGER_SECONDS):
                 hello = (await link.receive()).message
         except TimeoutError:
-            raise ProtocolError(f"no Hello within {_HELLO_WITHIN:.0f} s") from None
+            raise ProtocolError(f"no Hello within {STRANGER_SECONDS:.0f} s") from None
         if not isinstance(hello, Hello):
             raise ProtocolError("the first message must be Hello")
         if not set(hello.versions) & set(PROTOCOL_VERSIONS):
@@ -169,11 +176,18 @@ class Reception:
 
     async def _host(self, link: Link[ToHub], hello: Hello) -> None:
         """Have an edge as a guest: welcome, ready, and then both directions until the link ends."""
+        wait = self._turnstile.wait(hello.edge)
+        if wait is None:
+            raise LinkClosed(_TRY_LATER, f"{hello.edge} joins too often")
+        if wait:
+            await link.wait_closed(wait)
         version = max(set(hello.versions) & set(PROTOCOL_VERSIONS))
         welcome = await self._welcome(version)
         await link.send(welcome)
         link.expect(ModelSpec(welcome.spec))
-        ready = (await link.receive()).message
+        heard = await link.receive()
+        heard.release()
+        ready = heard.message
         if isinstance(ready, Goodbye):
             self._feed.publish(StrangerRefused(peer=link.peer, reason=f"{hello.edge} left: {ready.reason}"))
             return

@@ -1,7 +1,7 @@
 """Decides whether an update may count; every reason to refuse one is here."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +28,8 @@ class Code(StrEnum):
     DUPLICATE = "duplicate"
     """This edge has answered already."""
     BAD_EXAMPLES = "bad-examples"
+    BAD_METRICS = "bad-metrics"
+    """It brings another metric than `loss`, or none."""
     MISSHAPEN = "misshapen"
     """Its tensors are not those of the model."""
     NOT_FINITE = "not-finite"
@@ -36,7 +38,7 @@ class Code(StrEnum):
     """A number in it is too large to be added exactly."""
 
 
-FINAL = frozenset({Code.BAD_EXAMPLES, Code.MISSHAPEN, Code.NOT_FINITE, Code.TOO_LARGE})
+FINAL = frozenset({Code.BAD_EXAMPLES, Code.BAD_METRICS, Code.MISSHAPEN, Code.NOT_FINITE, Code.TOO_LARGE})
 """Refusals that asking again would not mend: the edge is not awaited any more in this round."""
 
 
@@ -53,7 +55,7 @@ class Admitted:
     """An update that counts."""
 
     tensors: Tensors
-    examples: int
+    weight: int
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,22 @@ class Gate:
                 Code.BAD_EXAMPLES,
                 f"{update.examples} examples; 1 to {self.max_examples} are accepted (max_examples)",
             )
+        if set(update.metrics) != {"loss"}:
+            return Refusal(
+                Code.BAD_METRICS, f"an update brings one metric, loss; this one has {sorted(update.metrics)}"
+            )
+        if not math.isfinite(update.metrics["loss"]):
+            return Refusal(Code.NOT_FINITE, f"the loss is {update.metrics['loss']}")
         return None
 
-    def contents(self, heard: Decoded[Update], *, fits: Callable[[int, float], bool]) -> Admitted | Refusal:
+    def contents(
+        self, heard: Decoded[Update], *, weight_cap: int, fits: Callable[[int, float], bool]
+    ) -> Admitted | Refusal:
         """Ask the questions that need a pass over the data: is it this model's, and can it be added?
 
         Args:
             heard: an update in good standing.
+            weight_cap: the most that an edge can weigh in this round, whatever it claims.
             fits: whether so many examples times such a largest value can be taken in (`Aggregation.fits`).
         """
         update = heard.message
@@ -111,20 +122,32 @@ class Gate:
             tensors = self.spec.views(heard.segments)
         except SpecMismatch as error:
             return Refusal(Code.MISSHAPEN, str(error))
+        weight = min(int(update.examples), weight_cap)
         for tensor in self.spec.tensors:
             magnitude = _magnitude(tensors[tensor.name]) if tensor.is_float else 0.0
             if not math.isfinite(magnitude):
                 return Refusal(Code.NOT_FINITE, f"tensor {tensor.name} holds NaN or infinity")
-            if not fits(int(update.examples), magnitude):
+            if not fits(weight, magnitude):
                 return Refusal(
                     Code.TOO_LARGE,
                     f"tensor {tensor.name} holds {magnitude:g}, too large to be added exactly for "
                     f"{update.examples} examples",
                 )
-        bad = [name for name, value in update.metrics.items() if not math.isfinite(value)]
-        if bad:
-            return Refusal(Code.NOT_FINITE, f"{', '.join(sorted(bad))} is {update.metrics[bad[0]]}")
-        return Admitted(tensors, int(update.examples))
+        return Admitted(tensors, weight)
+
+
+def weight_cap(claims: Sequence[int], *, most: int) -> int:
+    """Give the most that an edge can weigh in a round: ten times the median of what its cohort said it has.
+
+    So a lie about the number of examples takes over no mean. The claims are those made on joining, before the round, so
+    the cap depends neither on who answers nor on the order.
+
+    Args:
+        claims: how many examples each edge of the cohort said it has; 0 for no claim.
+        most: the cap where nobody claims anything, and the most it can be.
+    """
+    said = sorted(claim for claim in claims if claim > 0)
+    return min(most, 10 * said[len(said) // 2]) if said else most
 
 
 def _magnitude(array: Array) -> float:

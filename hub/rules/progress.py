@@ -41,7 +41,8 @@ class Progress:
         if self.patience and self._since_best >= self.patience:
             return f"{self.metric} has not improved for {self._since_best} rounds (best {self.best:.4g})"
         if round >= self.rounds:
-            return f"all {self.rounds} rounds are done"
+            exact = round == self.rounds
+            return f"all {round} rounds are done" if exact else f"{round} rounds are done, {self.rounds} were planned"
         return None
 
     def _is_better(self, one: float, other: float) -> bool:

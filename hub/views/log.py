@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from hub.events import (
+    DiskTrouble,
     EdgeJoined,
     EdgeLeft,
     Fact,
@@ -16,6 +17,7 @@ from hub.events import (
     RoundAbandoned,
     RoundClosed,
     RoundCommitted,
+    RoundReopened,
     RoundStarted,
     RunEnded,
     RunStarted,
@@ -37,10 +39,14 @@ from shared.messages import Role
 async def follow_log(follower: Follower, style: str) -> None:
     """Write the log to stderr until the feed ends: `pretty`, `json`, or `auto`, which is pretty on a terminal only."""
     console = Console(stderr=True, highlight=False)
-    if style == "pretty" or (style == "auto" and console.is_terminal):
-        await log_pretty(follower, console)
-    else:
-        await log_json(follower)
+    try:
+        if style == "pretty" or (style == "auto" and console.is_terminal):
+            await log_pretty(follower, console)
+        else:
+            await log_json(follower)
+    except (OSError, SystemExit):  # the latter is rich's answer to a closed pipe
+        async for _ in follower:
+            pass  # nobody reads the log any more; the run goes on
 
 
 async def log_json(follower: Follower) -> None:
@@ -121,6 +127,14 @@ class PrettyLog:
                 again = f", try {fact.attempt}" if fact.attempt > 1 else ""
                 self._start_bar(f"round {fact.round:>3}{again}", fact.goal, "training")
                 self._answered = 0
+            case RoundReopened():
+                self._flush()
+                self._line(f"round {fact.round:>3}  goes on: {len(fact.answered)} of {len(fact.cohort)} are in")
+                self._start_bar(f"round {fact.round:>3}", fact.goal, "training")
+                self._answered = len(fact.answered)
+                self._advance(self._answered)
+            case DiskTrouble():
+                self._line(fact.reason, "bold red")
             case UpdateAccepted():
                 self._answered += 1
                 self._advance(self._answered)
@@ -138,7 +152,7 @@ class PrettyLog:
                 notes = self._notes(fact.late, fact.left, fact.refused)
                 self._line(
                     f"round {fact.round:>3}  abandoned: {fact.answered} of {fact.asked} answered, {fact.needed} needed"
-                    f"{'; ' + notes if notes else ''}; asking again",
+                    f"{'; ' + notes if notes else ''}{'; asking again' if fact.again else ''}",
                     "yellow",
                 )
             case StopRequested():

@@ -4,11 +4,22 @@ from pathlib import Path
 
 from hub.events import to_line
 from hub.feed import Follower
+from shared.console import say
 
 
 async def record(follower: Follower, file: Path) -> None:
-    """Append facts to `file` as they come, until the feed ends."""
-    with file.open("a", encoding="utf-8") as lines:
-        async for stamped in follower:
-            lines.write(to_line(stamped) + "\n")
-            lines.flush()
+    """Append facts to `file` as they come, until the feed ends.
+
+    News is not truth: where it cannot be written it is lost, which is said once, and the run goes on.
+    """
+    lost = 0
+    async for stamped in follower:
+        try:
+            with file.open("a", encoding="utf-8") as lines:
+                # After a failure the last line may be half there.
+                lines.write(("\n" if lost else "") + to_line(stamped) + "\n")
+            lost = 0
+        except OSError as error:
+            if not lost:
+                say(f"cannot write {file} ({error.strerror}); the run goes on, its events are not recorded")
+            lost += 1

@@ -44,6 +44,8 @@ class Summary:
                 self.refused += 1
             case RoundAbandoned():
                 self.late += len(fact.late)
+                self.bytes_down += fact.bytes_down
+                self.bytes_up += fact.bytes_up
             case RoundClosed():
                 self.rounds, self.model = fact.round, fact.model
                 self.metrics = fact.metrics or self.metrics

@@ -110,7 +110,7 @@ async def test_a_hub_that_is_done_ends_the_edge_in_peace(told: list[str]) -> Non
 async def test_a_hub_that_will_be_back_is_come_back_to(told: list[str], code: Farewell) -> None:
     async with scripted_hub(goodbye(code), goodbye(Farewell.DONE)) as url:
         await edge(url).live()
-    assert told == ["the hub says goodbye: so it is; waiting for it to come back", "done: so it is"]
+    assert told == ["the hub says goodbye: so it is; trying again in 0.0 s", "done: so it is"]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ async def test_a_line_that_is_cut_is_come_back_from(told: list[str]) -> None:
 
     async with scripted_hub(cut, cut, goodbye(Farewell.DONE)) as url:
         await edge(url).live()
-    assert sum("joining again in 0.0 s" in line for line in told) == 2
+    assert sum("trying again in 0.0 s" in line for line in told) == 2
 
 
 @pytest.mark.parametrize("code", [1002, 1009])
@@ -317,31 +317,23 @@ def test_the_dice_decide_the_delays_so_two_edges_do_not_come_back_together() -> 
 
 # --- evaluations ---
 
-EVALUATE = Evaluate(run="r", round=1, model=sha256(MODEL), seconds=1.0, plan=plan())
 
-
-async def test_an_edge_without_held_out_data_stays_silent_when_asked_to_measure() -> None:
-    async def ask(link: Link[ToHub]) -> None:
-        await welcome(link)
-        await link.send(encode(EVALUATE, MODEL.values()))
-        await link.send(Train(run="r", round=2, attempt=1, model=EVALUATE.model, seconds=1.0, plan=plan()))
-        assert (await link.receive()).message.round == 2
-        await goodbye(Farewell.DONE)(link)
-
-    async with scripted_hub(ask) as url:
-        await edge(url).live()
-
-
-async def test_an_edge_with_held_out_data_measures_the_model_it_holds() -> None:
+@pytest.mark.parametrize(
+    ("metrics", "answer"),
+    [(lambda model: {"sum": float(model["weight"].sum())}, Measured(1, {"sum": 15.0})), (None, Measured(0, {}))],
+    ids=["with held-out data", "without"],
+)
+async def test_an_edge_that_is_asked_to_measure_always_answers(metrics: object, answer: Measured) -> None:
     measured: list[Measured] = []
 
     async def ask(link: Link[ToHub]) -> None:
         await welcome(link)
-        await link.send(encode(EVALUATE, MODEL.values()))
+        task = Evaluate(run="r", round=1, model=sha256(MODEL), seconds=1.0, plan=plan())
+        await link.send(encode(task, MODEL.values()))
         heard = (await link.receive()).message
         measured.append(Measured(heard.examples, heard.metrics))
         await goodbye(Farewell.DONE)(link)
 
     async with scripted_hub(ask) as url:
-        await edge(url, learner=Adder(metrics=lambda model: {"sum": float(model["weight"].sum())})).live()
-    assert measured == [Measured(1, {"sum": 15.0})]
+        await edge(url, learner=Adder(metrics=metrics)).live()
+    assert measured == [answer]

@@ -253,7 +253,7 @@ def test_an_option_that_is_missing_is_named_with_what_to_write(tmp_path: Path) -
     app = load_app(written(tmp_path, GOOD.replace('("y", "7")', '("y")')))
     with pytest.raises(ConfigError) as caught:
         app.find_data("data", Edge())
-    assert str(caught.value) == "this app needs the option 'y'; write --data y=..."
+    assert str(caught.value) == "this app needs the option 'y'; set it with --data y=... (fedhub: --set y=...)"
 
 
 def test_what_is_asked_of_an_app_that_has_no_such_function_is_told_how_to_write_it() -> None:

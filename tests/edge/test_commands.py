@@ -141,7 +141,7 @@ MISTAKES = {
     ),
     "an app that fails": ("check failing.py", 2, "failing.py failed at failing.py line 1: ZeroDivisionError: "),
     "a setting that is no number": (
-        "contract odd.py --model m.safetensors --seed 0",
+        "contract odd.py --answer a.json --model m.safetensors --seed 0",
         2,
         "odd.py: settings of App(...) must be plain numbers and texts (Object of type Tensor is not JSON serializable)",
     ),
@@ -266,14 +266,14 @@ def test_check_gives_its_findings_as_results(app: str, capsys: pytest.CaptureFix
     assert err == ""
 
 
-def test_the_contract_is_all_that_the_hub_finds_on_stdout_whatever_the_app_prints(
+def test_the_contract_is_in_the_answers_file_whatever_the_app_prints(
     app: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "model.safetensors"
-    assert run(cli, ["contract", app, "--model", str(file), "--seed", "3"]) == 0
-    out, err = capsys.readouterr()
-    assert json.loads(out) == {"app": "my_app.py", "settings": {"rounds": 3, "lr": 0.5}, "test": False}
-    assert "an app may say what it likes" in err
+    answer = tmp_path / "answer.json"
+    assert run(cli, ["contract", app, "--answer", str(answer), "--model", str(file), "--seed", "3"]) == 0
+    assert "an app may say what it likes" in capsys.readouterr().out
+    assert json.loads(answer.read_text()) == {"app": "my_app.py", "settings": {"rounds": 3, "lr": 0.5}, "test": False}
     expected = tensors_of(load_app(app), Edge(seed=3))
     assert {name: array.tolist() for name, array in read_tensors(file).items()} == {
         name: array.tolist() for name, array in expected.items()
@@ -281,12 +281,13 @@ def test_the_contract_is_all_that_the_hub_finds_on_stdout_whatever_the_app_print
 
 
 @pytest.mark.usefixtures("app")
-def test_a_comparison_is_all_that_the_hub_finds_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_comparison_is_in_the_answers_file(tmp_path: Path) -> None:
     how = msgspec.json.encode(plan(lr=1.0)).decode()
     assert msgspec.json.decode(how, type=Plan) == plan(lr=1.0)
     arguments = ["--edges", "2", "--rounds", "20", "--metric", "accuracy", "--plan", how]
-    assert run(cli, ["compare", "tested.py", *arguments]) == 0
-    assert json.loads(capsys.readouterr().out) == {"metric": "accuracy", "alone": 1.0, "centralised": 1.0}
+    answer = tmp_path / "answer.json"
+    assert run(cli, ["compare", "tested.py", "--answer", str(answer), *arguments]) == 0
+    assert json.loads(answer.read_text()) == {"alone": 1.0, "centralised": 1.0}
 
 
 def test_an_edge_without_a_name_is_called_after_its_machine_and_never_twice_the_same() -> None:

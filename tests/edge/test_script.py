@@ -45,7 +45,7 @@ async def test_what_scripts_reply_is_averaged_exactly_by_their_examples(tmp_path
     async with running_hub(tmp_path, rounds=2, wait_for=2) as hub:
         rounds = await asyncio.gather(
             script(hub.url, lambda task: task.reply(adding(1.0, to=task), examples=1, loss=3.0), name="a"),
-            script(hub.url, lambda task: task.reply(adding(4.0, to=task), examples=2), name="b"),
+            script(hub.url, lambda task: task.reply(adding(4.0, to=task), examples=2, loss=1.0), name="b"),
         )
         await hub.ended()
     assert rounds == [[1, 2], [1, 2]]
@@ -55,7 +55,7 @@ async def test_what_scripts_reply_is_averaged_exactly_by_their_examples(tmp_path
     assert model["steps"] == 2
     assert {(fact.edge, fact.loss, fact.examples) for fact in hub.all(UpdateAccepted)} == {
         ("a", 3.0, 1),
-        ("b", None, 2),
+        ("b", 1.0, 2),
     }
 
 
@@ -66,7 +66,7 @@ async def test_a_task_tells_the_plan_and_its_tensors_are_the_scripts_own(tmp_pat
         seen.append(task)
         for tensor in task.state_dict().values():
             tensor.zero_()
-        task.reply(adding(1.0, to=task), examples=1)
+        task.reply(adding(1.0, to=task), examples=1, loss=1.0)
 
     async with running_hub(tmp_path, epochs=7, batch=3, lr=0.25, deadline=20.0) as hub:
         await script(hub.url, each)
@@ -79,8 +79,8 @@ async def test_a_task_tells_the_plan_and_its_tensors_are_the_scripts_own(tmp_pat
 async def test_with_fedsgd_the_hub_takes_the_step_that_the_script_took(tmp_path: Path) -> None:
     async with running_hub(tmp_path, algorithm="fedsgd", lr=0.125, wait_for=2) as hub:
         await asyncio.gather(
-            script(hub.url, lambda task: task.reply(adding(-0.5, to=task), examples=1), name="a"),
-            script(hub.url, lambda task: task.reply(adding(-2.0, to=task), examples=2), name="b"),
+            script(hub.url, lambda task: task.reply(adding(-0.5, to=task), examples=1, loss=1.0), name="a"),
+            script(hub.url, lambda task: task.reply(adding(-2.0, to=task), examples=2, loss=1.0), name="b"),
         )
     model = read_tensors(hub.folder / "model.safetensors")
     np.testing.assert_array_equal(model["weight"], MODEL["weight"] - 1.5)
@@ -104,9 +104,9 @@ async def test_a_reply_of_another_model_is_answered_with_the_difference(
 ) -> None:
     def each(task: Task) -> None:
         with pytest.raises(ConfigError) as caught:
-            task.reply(spoil(task.state_dict()), examples=1)
+            task.reply(spoil(task.state_dict()), examples=1, loss=1.0)
         assert str(caught.value).startswith(f"the replied state dict is not of the hub's model: it has {difference}")
-        task.reply(adding(1.0, to=task), examples=1)  # and the script can do better
+        task.reply(adding(1.0, to=task), examples=1, loss=1.0)  # and the script can do better
 
     async with running_hub(tmp_path) as hub:
         assert await script(hub.url, each) == [1]
@@ -119,7 +119,7 @@ async def test_a_script_that_is_slower_than_the_rounds_gets_the_newest_task_next
 
     def each(task: Task) -> None:
         assert go.wait(20)
-        task.reply(adding(0.0, to=task), examples=1)
+        task.reply(adding(0.0, to=task), examples=1, loss=1.0)
 
     async with running_hub(tmp_path, rounds=6, wait_for=2, deadline=0.15) as hub:
         async with edges(agent(hub.url, "fast", Adder())):
@@ -137,8 +137,8 @@ async def test_a_reply_after_the_run_is_over_is_nobodys_mistake(tmp_path: Path) 
 
     def each(task: Task) -> None:
         assert go.wait(20)
-        task.reply(adding(0.0, to=task), examples=1)
-        task.reply(adding(0.0, to=task), examples=1)
+        task.reply(adding(0.0, to=task), examples=1, loss=1.0)
+        task.reply(adding(0.0, to=task), examples=1, loss=1.0)
 
     async with running_hub(tmp_path, wait_for=2, deadline=0.15) as hub:
         async with edges(agent(hub.url, "fast", Adder())):
@@ -154,14 +154,14 @@ async def test_a_reply_after_the_run_is_over_is_nobodys_mistake(tmp_path: Path) 
 async def test_a_script_that_breaks_off_its_loop_leaves_the_hub(tmp_path: Path) -> None:
     def once(url: str) -> None:
         for task in join(url, name="quitter"):
-            task.reply(adding(1.0, to=task), examples=1)
+            task.reply(adding(1.0, to=task), examples=1, loss=1.0)
             break
 
     async with running_hub(tmp_path, rounds=2) as hub:
         gone = asyncio.create_task(asyncio.to_thread(once, hub.url))
         await hub.until(EdgeLeft, edge="quitter")
         await gone
-        await script(hub.url, lambda task: task.reply(adding(1.0, to=task), examples=1))
+        await script(hub.url, lambda task: task.reply(adding(1.0, to=task), examples=1, loss=1.0))
         await hub.ended()
 
 
@@ -173,12 +173,12 @@ def test_a_hub_that_was_never_there_is_answered_at_once_with_what_to_do() -> Non
 async def test_a_hub_that_went_away_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
     async with running_hub(tmp_path, rounds=1000) as hub:
         life = asyncio.create_task(
-            script(hub.url, lambda task: task.reply(adding(1.0, to=task), examples=1), patience=0.0)
+            script(hub.url, lambda task: task.reply(adding(1.0, to=task), examples=1, loss=1.0), patience=0.0)
         )
         await hub.until(RoundClosed, round=2)
         hub.hub.stop()
         await hub.ended()
-    with pytest.raises(Unreachable, match="nothing listens there"):
+    with pytest.raises(Unreachable, match="gave up on"):
         await life
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from edge.app import Edge
-from edge.learner import Holdings
+from edge.learner import Holdings, Measured
 from edge.torch_learner import Workshop
 from hub.events import EdgeJoined, EdgeLeft, RoundClosed, StrangerRefused, UpdateAccepted, UpdateRefused
 from shared.errors import ConfigError
 from shared.link import connect
-from shared.messages import Hello, Role, Train, Welcome
+from shared.messages import Evaluate, Hello, Role, Train, Welcome
 from shared.snapshot import read_tensors
 from shared.tensors import ModelSpec, Tensors
 from tests.support.federation import Adder, agent, edges, running_hub
@@ -231,6 +231,15 @@ async def test_an_evaluator_has_the_test_data_and_needs_no_other() -> None:
     with workshop_of(app) as workshop:
         judge = learner_of(workshop, "judge", role=Role.EVALUATOR)
         assert await prepared(judge, welcome(tensors_of(app))) == Holdings(4, 4 * 16)
+
+
+async def test_an_edge_that_holds_nothing_out_says_so_when_it_is_asked_to_measure() -> None:
+    app = tiny_app()
+    with workshop_of(app) as workshop:
+        learner, model = learner_of(workshop, "a"), tensors_of(app)
+        await prepared(learner, welcome(model))
+        task = Evaluate(run="r", round=1, model="0" * 64, seconds=1.0, plan=plan())
+        assert await learner.evaluate(task, model) == Measured(0, {})
 
 
 async def test_the_operators_options_reach_the_app_and_those_of_the_edge_win() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import sqlite3
 import sys
 import threading
@@ -147,6 +148,7 @@ async def test_a_crash_between_snapshot_and_row_loses_only_the_round_that_was_no
     assert len(snapshots(tmp_path)) == len(before) + 2
     async with Journal(tmp_path) as journal:
         newest = (await journal.resume()).newest
+        await journal.retain(0)
         assert snapshots(tmp_path) == before
         assert same_tensors(newest.model, model(1))
         await journal.commit(number=2, attempt=2, model=model(2), memory={})
@@ -164,6 +166,7 @@ async def test_a_run_whose_beginning_was_cut_short_can_begin_again(tmp_path: Pat
     async with Journal(tmp_path) as journal:
         with pytest.raises(ConfigError, match="holds no run to resume; start it without --resume"):
             await journal.resume()
+        await journal.retain(0)
         await journal.begin(run="whole", settings={}, model=model(5))
     assert len(snapshots(tmp_path)) == 1
     async with Journal(tmp_path) as journal:
@@ -173,12 +176,37 @@ async def test_a_run_whose_beginning_was_cut_short_can_begin_again(tmp_path: Pat
 
 
 @pytest.mark.parametrize("place", [9, -1, -40, -80])
-async def test_a_damaged_snapshot_is_noticed(tmp_path: Path, place: int) -> None:
-    await begun(tmp_path, rounds=1, memory={"m": np.arange(5.0)})
+async def test_a_damaged_snapshot_is_noticed_and_the_one_before_taken(tmp_path: Path, place: int) -> None:
+    await begun(tmp_path, rounds=2, memory={"m": np.arange(5.0)})
     flip(tmp_path / "snapshots" / snapshots(tmp_path)[-1], place)
     async with Journal(tmp_path) as journal:
-        with pytest.raises(JournalError, match=r"is damaged: it is not the model that was committed|cannot read"):
-            await journal.resume()
+        remembered = await journal.resume()
+        assert re.search(
+            r"(is damaged: it is not the model that was committed|cannot read .*); going on after round 1$",
+            remembered.fell_back,
+        )
+        assert same_tensors(remembered.newest.model, model(1))
+        assert same_tensors(remembered.newest.memory, {"m": np.arange(5.0)})
+        assert [number for number, _ in await journal.proved()] == [0, 1]
+        await journal.retain(0)
+        assert [name[:6] for name in snapshots(tmp_path)] == ["r00000", "r00001"]
+        await journal.commit(number=2, attempt=2, model=model(2), memory={})
+    async with Journal(tmp_path) as journal:
+        remembered = await journal.resume()
+    assert (remembered.newest.number, remembered.fell_back) == (2, "")
+
+
+async def test_evaluations_of_rounds_that_are_played_again_are_forgotten(tmp_path: Path) -> None:
+    async with Journal(tmp_path) as journal:
+        await journal.begin(run="r1", settings={}, model=model(0))
+        for number in (1, 2):
+            await journal.commit(number=number, attempt=1, model=model(number), memory={})
+            await journal.evaluated(number, {"accuracy": number / 10})
+    (tmp_path / "snapshots" / snapshots(tmp_path)[-1]).unlink()
+    async with Journal(tmp_path) as journal:
+        remembered = await journal.resume()
+    assert (remembered.newest.number, remembered.evaluations) == (1, {1: {"accuracy": 0.1}})
+    assert remembered.fell_back == "the snapshot of round 2 is gone; going on after round 1"
 
 
 async def test_a_flipped_bit_anywhere_in_model_or_memory_is_noticed(tmp_path: Path) -> None:
@@ -189,17 +217,45 @@ async def test_a_flipped_bit_anywhere_in_model_or_memory_is_noticed(tmp_path: Pa
     async with Journal(tmp_path) as journal:
         for place in range(head, len(whole)):
             flip(file, place)
-            with pytest.raises(JournalError):
-                await journal.resume()
+            with pytest.raises(JournalError, match="is damaged: it is not the model that was committed"):
+                await journal.snapshot(1)
             file.write_bytes(whole)
         assert (await journal.resume()).newest.number == 1
 
 
-async def test_a_snapshot_that_is_gone_is_noticed(tmp_path: Path) -> None:
+async def test_where_no_snapshot_is_left_the_run_is_lost_and_it_is_told(tmp_path: Path) -> None:
     await begun(tmp_path)
-    (tmp_path / "snapshots" / snapshots(tmp_path)[0]).unlink()
+    file = tmp_path / "snapshots" / snapshots(tmp_path)[0]
     async with Journal(tmp_path) as journal:
-        with pytest.raises(JournalError, match="cannot read"):
+        flip(file, -1)
+        with pytest.raises(JournalError, match=r"no snapshot of .* can be read: snapshot r00000-.* is damaged"):
+            await journal.resume()
+        file.unlink()
+        with pytest.raises(JournalError, match=r"no snapshot of .* can be read: the snapshot of round 0 is gone"):
+            await journal.resume()
+        assert await journal.snapshot(0) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE run SET settings = '{}'", "its settings are not what was written"),
+        ("UPDATE run SET id = 'r2'", "its settings are not what was written"),
+        ("UPDATE round SET attempt = 2 WHERE number = 1", "the row of round 1 is not what was written"),
+        ("UPDATE round SET model = 'f' WHERE number = 2", "the row of round 2 is not what was written"),
+        ("DELETE FROM round WHERE number = 1", "the row of round 1 is not what was written"),
+        ("UPDATE round SET number = 7 WHERE number = 2", "the row of round 2 is not what was written"),
+        ("UPDATE evaluation SET metrics = '{}'", "the evaluation of round 2 is not what was written"),
+    ],
+)
+async def test_a_row_that_is_not_what_was_written_is_noticed(tmp_path: Path, change: str, said: str) -> None:
+    await begun(tmp_path, rounds=2)
+    async with Journal(tmp_path) as journal:
+        await journal.evaluated(2, {"accuracy": 0.5})
+    with database(tmp_path) as sql:
+        sql.execute(change)
+    async with Journal(tmp_path) as journal:
+        with pytest.raises(JournalError, match=f"journal.sqlite is damaged: {said}. Put back a copy, or start a new"):
             await journal.resume()
 
 
@@ -220,14 +276,14 @@ async def test_an_empty_folder_holds_no_run_to_resume(tmp_path: Path) -> None:
             await journal.resume()
 
 
-@pytest.mark.parametrize("change", ["UPDATE run SET format = 2", "UPDATE run SET format = 2; DROP TABLE round"])
+@pytest.mark.parametrize("change", ["UPDATE run SET format = 9", "UPDATE run SET format = 9; DROP TABLE round"])
 async def test_another_versions_format_is_refused_whatever_it_looks_like(tmp_path: Path, change: str) -> None:
     await begun(tmp_path)
     with database(tmp_path) as sql:
         sql.executescript(change)
-    async with Journal(tmp_path) as journal:
-        with pytest.raises(ConfigError, match=r"written by another version of Fedhub \(format 2, not 1\)"):
-            await journal.resume()
+    with pytest.raises(ConfigError, match=r"written by another version of Fedhub \(format 9, not 2\)"):
+        async with Journal(tmp_path):
+            pass
 
 
 async def test_a_second_hub_in_the_same_folder_is_refused_and_does_no_harm(tmp_path: Path) -> None:
@@ -272,7 +328,7 @@ async def test_a_journal_that_is_closed_or_could_not_be_opened_leaves_no_thread(
         with pytest.raises(JournalError):
             async with Journal(tmp_path / "run"):
                 pass
-    with pytest.raises(JournalError, match=r"the run folder .*file cannot be used: .*Not a directory"):
+    with pytest.raises(JournalError, match=r"cannot use the run folder .*file: (Not a directory|File exists)"):
         async with Journal(tmp_path / "file"):
             pass
     assert not threads()

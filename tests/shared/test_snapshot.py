@@ -1,5 +1,6 @@
 """A model's file holds all of it, in its order, or does not exist; a damaged one is an error and never a surprise."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors.numpy import save_file
 
 from shared.errors import JournalError
 from shared.snapshot import read_tensors, write_tensors
+from tests.support.disks import FailingDisk
 from tests.support.examples import DTYPES, MODEL, same_tensors
 
 
@@ -55,6 +57,29 @@ def test_a_write_that_fails_at_its_end_leaves_everything_as_it_was(tmp_path: Pat
     with pytest.raises(JournalError, match="cannot write"):
         write_tensors(tmp_path / "m", MODEL)
     assert [file.name for file in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_disk_that_fails_anywhere_leaves_the_whole_old_or_the_whole_new(
+    tmp_path: Path, at: int, lasting: bool
+) -> None:
+    file = tmp_path / "m"
+    write_tensors(file, {"w": np.zeros(2)})
+    disk = FailingDisk(errno.EIO, at=at, lasting=lasting)
+    with pytest.raises(JournalError, match=f"cannot write {file}: Input/output error"):
+        write_tensors(file, {"w": np.ones(2)}, disk)
+    assert read_tensors(file)["w"].tolist() == ([0.0, 0.0] if at < 4 else [1.0, 1.0])
+    if not lasting:
+        assert [file.name for file in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_sync_that_failed_is_final_even_if_the_disk_is_full_afterwards(tmp_path: Path) -> None:
+    disk = FailingDisk(errno.ENOSPC, at=2, lasting=True)
+    with pytest.raises(JournalError) as error:
+        write_tensors(tmp_path / "m", MODEL, disk)
+    assert type(error.value) is JournalError
+    assert disk.asked == ["write m.writing", "sync m.writing", "remove m.writing"]
 
 
 def test_systems_that_cannot_sync_a_folder_do_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_a_hub_and_an_edge_from_two_commands(app: Path) -> None:
             assert edge.wait(20) == 0
     assert hub.returncode == 0
     assert json.loads(out)["rounds"] == 3
-    assert '"edge":"evaluator","role":"evaluator"' in err
+    assert '"role":"evaluator"' in err
     folder = next((app / "runs").iterdir())
     assert {"config.json", "events.jsonl", "journal.sqlite", "model.safetensors", "snapshots"} <= {
         path.name for path in folder.iterdir()
@@ -168,10 +168,15 @@ def _mistakes() -> dict[str, tuple[list[str], dict[str, str], int, str]]:
         "no app": (["serve"], {}, 2, "which app?"),
         "unknown app": (["serve", "digit", "--port", "0"], {}, 2, "did you mean 'digits'?"),
         "unknown flag": (["serve", "app.py", "--round", "3"], {}, 2, "Unknown option"),
-        "impossible flag": (["serve", "app.py", "--rounds", "0"], {}, 2, "rounds"),
+        "impossible flag": (["serve", "app.py", "--rounds", "0"], {}, 2, "--rounds = 0 is impossible"),
         "not a number": (["serve", "app.py", "--rounds", "many"], {}, 2, "many"),
         "unknown variable": (["serve", "app.py"], {"FEDHUB_ROUNDZ": "3"}, 2, "did you mean 'rounds'?"),
-        "impossible variable": (["serve", "app.py"], {"FEDHUB_LR": "fast"}, 2, "lr"),
+        "impossible variable": (
+            ["serve", "app.py"],
+            {"FEDHUB_LR": "fast"},
+            2,
+            "FEDHUB_LR = 'fast' is impossible: expected a number",
+        ),
         "unknown key in the file": (["serve", "app.py", "--config", "typo.toml"], {}, 2, "did you mean 'deadline'?"),
         "wrong type in the file": (["serve", "app.py", "--config", "type.toml"], {}, 2, "rounds"),
         "broken file": (["serve", "app.py", "--config", "broken.toml"], {}, 2, "is not TOML"),

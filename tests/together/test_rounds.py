@@ -182,6 +182,8 @@ BAD = {
     "not-finite": {"tensors": ONES | {"weight": np.full((2, 3), np.nan, np.float32)}},
     "not-finite (infinity)": {"tensors": ONES | {"bias": np.array([1, np.inf, 1], np.float32)}},
     "not-finite (metric)": {"metrics": {"loss": float("nan")}},
+    "bad-metrics (missing)": {"metrics": {}},
+    "bad-metrics (extra)": {"metrics": {"loss": 1.0, "poison": 2.0}},
     "too-large": {"tensors": ONES | {"weight": np.full((2, 3), 1e30, np.float32)}},
     "bad-examples (huge)": {"examples": 1e12},
     "bad-examples (negative)": {"examples": -89},
@@ -228,8 +230,10 @@ async def test_an_answer_given_twice_counts_once(tmp_path: Path) -> None:
             task = await twice.train()
             await twice.answer(task)
             await twice.answer(task)
-            first, second = await twice.receive(Receipt), await twice.receive(Receipt)
-            assert (first.accepted, second.accepted, second.code) == (True, False, "duplicate")
+            await twice.answer(task, examples=7)
+            first, same, other = [await twice.receive(Receipt) for _ in range(3)]
+            assert (first.accepted, same.accepted) == (True, True)  # the same again gets the same receipt
+            assert (other.accepted, other.code) == (False, "duplicate")
             honest.gate.set()
             await hub.ended()
     assert hub.all(RoundClosed)[0].answered == 2

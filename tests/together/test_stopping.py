@@ -5,8 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from hub.events import EdgeJoined, RoundAbandoned, RoundClosed, RunEnded, StopRequested, UpdateAccepted, WaitingForEdges
-from shared.errors import ConfigError, ExitCode, JournalError, LinkClosed
+from hub.events import (
+    DiskTrouble,
+    EdgeJoined,
+    RoundAbandoned,
+    RoundClosed,
+    RoundReopened,
+    RunEnded,
+    StopRequested,
+    UpdateAccepted,
+    WaitingForEdges,
+)
+from shared.errors import ConfigError, ExitCode, LinkClosed
 from shared.link import connect
 from shared.messages import Goodbye, Hello, News, Role
 from shared.snapshot import read_tensors
@@ -132,17 +142,65 @@ async def test_a_run_folder_of_that_name_is_not_overwritten(tmp_path: Path) -> N
     assert (hub.folder / "events.jsonl").read_bytes() == before
 
 
-async def test_a_damaged_snapshot_stops_the_start_and_harms_nothing(tmp_path: Path) -> None:
+async def test_a_damaged_newest_snapshot_falls_back_one_round_and_says_so(tmp_path: Path) -> None:
     async with running_hub(tmp_path, rounds=2) as hub, edges(agent(hub.url, "a", Adder())):
-        await hub.ended()
+        undisturbed = await hub.ended()
     newest = max((hub.folder / "snapshots").iterdir())
     body = bytearray(newest.read_bytes())
     body[-1] ^= 1
     newest.write_bytes(body)
-    with pytest.raises(JournalError, match="is damaged"):
-        async with running_hub(tmp_path, resume=hub.folder, rounds=3) as again:
-            await again.ended()
-    assert newest.read_bytes() == bytes(body)
+    learner = Adder()
+    async with running_hub(tmp_path, resume=hub.folder) as again, edges(agent(again.url, "a", learner)):
+        ended = await again.ended()
+    (trouble,) = again.all(DiskTrouble)
+    assert "is damaged" in trouble.reason
+    assert "going on after round 1" in trouble.reason
+    assert learner.trained == [(2, 1)]
+    assert ended.summary.model == undisturbed.summary.model
+
+
+async def test_accepted_updates_outlive_a_hub_that_dies_and_nobody_trains_twice(tmp_path: Path) -> None:
+    fast, slow = Adder(1.0), Adder(4.0, examples=2, gate=asyncio.Event())
+    async with running_hub(tmp_path, wait_for=2, deadline=600) as hub:
+        port = int(hub.url.rsplit(":", 1)[1])
+        async with edges(agent(hub.url, "fast", fast), agent(hub.url, "slow", slow)):
+            await hub.until(UpdateAccepted, edge="fast")
+            hub.die()
+            await asyncio.wait([hub.life])
+            async with running_hub(tmp_path, resume=hub.folder, port=port) as again:
+                reopened = await again.until(RoundReopened)
+                assert (reopened.round, reopened.attempt, reopened.answered) == (1, 1, ("fast",))
+                slow.gate.set()
+                ended = await again.ended()
+    assert (fast.trained, slow.trained) == ([(1, 1)], [(1, 1)])
+    assert ended.summary.rounds == 1
+    assert read_tensors(hub.folder / "model.safetensors")["bias"].tolist() == [3.0, 3.0, 3.0]
+
+
+async def test_a_run_that_is_open_goes_on_by_itself_under_its_name(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, rounds=3) as hub, edges(agent(hub.url, "a", Adder())):
+        await hub.until(RoundClosed, round=1)
+        hub.hub.stop()
+        stopped = await hub.ended()
+    async with running_hub(tmp_path, rounds=3) as again, edges(agent(again.url, "a", Adder())):
+        ended = await again.ended()
+    assert 1 <= stopped.summary.rounds < 3
+    assert ended.summary.rounds == 3
+
+
+async def test_an_open_round_that_was_asked_with_other_settings_is_asked_again(tmp_path: Path) -> None:
+    fast, slow = Adder(), Adder(gate=asyncio.Event())
+    async with running_hub(tmp_path, wait_for=2, deadline=600) as hub:
+        port = int(hub.url.rsplit(":", 1)[1])
+        async with edges(agent(hub.url, "fast", fast), agent(hub.url, "slow", slow)):
+            await hub.until(UpdateAccepted, edge="fast")
+            hub.die()
+            await asyncio.wait([hub.life])
+            slow.gate.set()
+            async with running_hub(tmp_path, resume=hub.folder, port=port, lr=0.5) as again:
+                await again.ended()
+    assert not again.all(RoundReopened)
+    assert fast.trained == [(1, 1), (1, 1)]
 
 
 async def test_a_watcher_is_told_what_happened_and_what_happens(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ async def test_a_hundred_phones_of_which_a_tenth_drops_out_each_round_lose_no_ro
     assert ended.code is ExitCode.DONE
     drops = sum(fact.reason != "the run is over" for fact in hub.all(EdgeLeft))
     assert drops > 150, "one in ten of a hundred, thirty times"
-    print(f"longest stall {stall[0]*1e3:.0f} ms, {drops} drops, {ended.summary.seconds:.1f} s")
+    print(f"longest stall {stall[0] * 1e3:.0f} ms, {drops} drops, {ended.summary.seconds:.1f} s")
     assert stall[0] < 0.25, f"the hub's event loop was blocked for {stall[0]:.3f} s"
 
 

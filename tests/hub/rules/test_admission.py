@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.aggregation.mean import ExactMean
-from hub.rules.admission import FINAL, Admitted, Code, Gate, Refusal
+from hub.rules.admission import FINAL, Admitted, Code, Gate, Refusal, weight_cap
 from hub.rules.rounds import Round
 from shared.codec import Decoded, decode, encode
 from shared.messages import ToHub, Update
@@ -40,8 +40,10 @@ def always(examples: int, magnitude: float) -> bool:
     return True
 
 
-def judged(tensors: Tensors, *, gate: Gate = GATE, fits: Any = always, **changes: Any) -> Admitted | Refusal:
-    return gate.contents(heard(tensors, **changes), fits=fits)
+def judged(
+    tensors: Tensors, *, gate: Gate = GATE, weight_cap: int = 10**9, fits: Any = always, **changes: Any
+) -> Admitted | Refusal:
+    return gate.contents(heard(tensors, **changes), weight_cap=weight_cap, fits=fits)
 
 
 # --- standing ---
@@ -81,6 +83,12 @@ def test_late_is_judged_by_when_it_arrived() -> None:
         ({"examples": math.nan}, Code.BAD_EXAMPLES, "nan is not a number of examples"),
         ({"examples": math.inf}, Code.BAD_EXAMPLES, "inf is not a number of examples"),
         ({"examples": -math.inf}, Code.BAD_EXAMPLES, "-inf is not a number of examples"),
+        ({"metrics": {}}, Code.BAD_METRICS, "an update brings one metric, loss; this one has []"),
+        ({"metrics": {"Loss": 1.0}}, Code.BAD_METRICS, "one metric, loss; this one has ['Loss']"),
+        ({"metrics": {"loss": 1.0, "accuracy": 0.5}}, Code.BAD_METRICS, "this one has ['accuracy', 'loss']"),
+        ({"metrics": {"loss": math.nan}}, Code.NOT_FINITE, "the loss is nan"),
+        ({"metrics": {"loss": math.inf}}, Code.NOT_FINITE, "the loss is inf"),
+        ({"metrics": {"loss": -math.inf}}, Code.NOT_FINITE, "the loss is -inf"),
     ],
 )  # fmt: skip
 def test_what_answers_nothing_or_claims_nonsense_is_refused(changes: dict[str, Any], code: Code, reason: str) -> None:
@@ -99,7 +107,7 @@ def test_the_most_telling_reason_comes_first() -> None:
 
 
 def test_a_refusal_is_final_exactly_if_asking_again_would_not_mend_it() -> None:
-    assert {Code.BAD_EXAMPLES, Code.MISSHAPEN, Code.NOT_FINITE, Code.TOO_LARGE} == FINAL
+    assert {Code.BAD_EXAMPLES, Code.BAD_METRICS, Code.MISSHAPEN, Code.NOT_FINITE, Code.TOO_LARGE} == FINAL
 
 
 # --- contents ---
@@ -109,8 +117,8 @@ def test_a_sound_update_is_admitted_with_its_tensors() -> None:
     verdict = judged(SMALL, examples=600.0)
     assert isinstance(verdict, Admitted)
     assert same_tensors(verdict.tensors, SMALL)
-    assert verdict.examples == 600
-    assert type(verdict.examples) is int
+    assert verdict.weight == 600
+    assert type(verdict.weight) is int
 
 
 def test_another_spec_is_refused_with_the_likely_reason() -> None:
@@ -134,7 +142,7 @@ def test_whoever_names_the_right_spec_must_send_its_tensors(tensors: Tensors, re
     data = b"".join(
         encode(UPDATE, [array.view(np.uint8) if array.ndim else array for array in tensors.values()]).pieces
     )
-    verdict = GATE.contents(decode(data, ToHub, max_tensors=10), fits=always)
+    verdict = GATE.contents(decode(data, ToHub, max_tensors=10), weight_cap=10**9, fits=always)
     assert verdict == Refusal(Code.MISSHAPEN, reason)
 
 
@@ -177,14 +185,46 @@ def test_what_does_not_fit_is_refused_with_its_tensor_and_size() -> None:
     )
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_metric_that_is_no_number_spoils_an_update(value: float) -> None:
-    verdict = judged(SMALL, metrics={"loss": value, "accuracy": 0.5})
-    assert verdict == Refusal(Code.NOT_FINITE, f"loss is {value}")
+# --- weights: a lie about the number of examples takes over no mean (F5) ---
 
 
-def test_an_update_without_metrics_is_admitted() -> None:
-    assert isinstance(judged(SMALL, metrics={}), Admitted)
+@pytest.mark.parametrize(("claimed", "weight"), [(1, 1), (99, 99), (100, 100), (101, 100), (10_000, 100)])
+def test_no_edge_weighs_more_than_the_rounds_cap(claimed: int, weight: int) -> None:
+    asked = []
+
+    def fits(weight: int, magnitude: float) -> bool:
+        asked.append(weight)
+        return True
+
+    verdict = judged(SMALL, weight_cap=100, fits=fits, examples=claimed)
+    assert isinstance(verdict, Admitted)
+    assert verdict.weight == weight
+    assert set(asked) == {weight}
+
+
+@pytest.mark.parametrize(
+    ("claims", "cap"),
+    [
+        ([], 1000),
+        ([0, 0], 1000),
+        ([7], 70),
+        ([7, 0, 0, 0, 0], 70),  # whoever claims nothing does not pull the cap down
+        ([1, 2, 3], 20),
+        ([3, 10**12, 1, 2, 2], 20),  # one liar does not move the median
+        ([1, 50], 500),
+        ([600, 600, 600], 1000),
+    ],
+)
+def test_the_cap_is_ten_times_the_median_of_what_the_cohort_claimed_on_joining(claims: list[int], cap: int) -> None:
+    assert weight_cap(claims, most=1000) == cap
+
+
+@given(claims=st.lists(st.integers(0, 2**53)), most=st.integers(1, 2**53), dice=st.randoms())
+def test_the_cap_is_a_weight_whatever_is_claimed_and_in_whatever_order(claims: list[int], most: int, dice: Any) -> None:
+    cap = weight_cap(claims, most=most)
+    assert 1 <= cap <= most
+    dice.shuffle(claims)
+    assert weight_cap(claims, most=most) == cap
 
 
 # --- exactly the model's spec (F2) ---
@@ -238,7 +278,7 @@ def test_what_is_admitted_can_be_added(examples: int, value: float, cohort: int)
     gate = Gate("r", ModelSpec.of({"w": array}), 10_000)
     verdict = judged({"w": array}, gate=gate, fits=lambda n, m: mean.fits(n, m, updates=cohort), examples=examples)
     if isinstance(verdict, Admitted):
-        state = mean.accumulate(mean.init({"w": array}), verdict.tensors, verdict.examples)
+        state = mean.accumulate(mean.init({"w": array}), verdict.tensors, verdict.weight)
         assert abs(mean.finalize(state, {"w": array})["w"][1] - value) <= 2.0**-33 + abs(value) * 2.0**-51
     else:
         assert not (abs(value) * examples * cohort < 2.0**30 and abs(value) <= 2.0**18)

@@ -16,7 +16,7 @@ def test_a_run_goes_on_until_its_last_round() -> None:
     assert run.finished(0) is None
     assert run.finished(2) is None
     assert run.finished(3) == "all 3 rounds are done"
-    assert run.finished(4) == "all 3 rounds are done"
+    assert run.finished(4) == "4 rounds are done, 3 were planned"
 
 
 def test_the_best_is_remembered_with_its_round() -> None:

@@ -1,0 +1,359 @@
+"""Whatever instant the power fails at, and whatever the disk made of it: no round that was committed is lost (D3).
+
+A short run is played on a disk that writes down every operation. For every instant, every state that a crash may leave
+is then built: data that was not synced is absent, torn or whole, names that were not synced are old or new. A fresh
+journal is opened on each. That the checks can fail is seen by planting mistakes into the journal.
+"""
+
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hub.journal
+from hub.journal import Committed, Journal
+from hub.spool import Opening, Spool
+from shared.disk import Disk
+from shared.errors import ConfigError, FedhubError, JournalError
+from shared.tensors import Tensors, sha256
+from tests.support.disks import Metal, QuickDisk, RecordingDisk, Step
+from tests.support.journals import Answers, answer, memory, model, opening, plain
+
+
+@dataclass(frozen=True)
+class Owed:
+    """What the journal had promised at some instant, and what it had not but may have done already."""
+
+    committed: tuple[str, ...] = ()
+    """Hashes of the models of committed rounds."""
+    coming: str = ""
+    """Hash of the model that is being committed."""
+    open: Opening | None = None
+    """The open round."""
+    durable: int = 0
+    """How many of its updates were acknowledged."""
+    answers: tuple[tuple[Opening, Answers], ...] = ()
+    """All updates that were ever accepted, by the try at a round that they answer."""
+    evaluated: tuple[int, ...] = ()
+    evaluating: int = -1
+
+
+class Run:
+    """A run that is played on a recording disk, and notes what it is owed."""
+
+    def __init__(self, folder: Path, disk: RecordingDisk, *, hasty: bool = False) -> None:
+        self.folder = folder
+        self.disk = disk
+        self.hasty = hasty
+        self.owe(Owed())
+
+    @property
+    def owed(self) -> Owed:
+        assert isinstance(self.disk.owed, Owed)
+        return self.disk.owed
+
+    def owe(self, owed: Owed) -> None:
+        self.disk.owed = owed
+        self.disk.moment()
+
+    @asynccontextmanager
+    async def journal(self) -> AsyncIterator[Journal]:
+        async with Journal(self.folder, disk=self.disk) as journal:
+            yield journal
+
+    async def begin(self, journal: Journal) -> None:
+        self.owe(replace(self.owed, coming=sha256(model(0))))
+        first = await journal.begin(run="r1", settings={"a": 1}, model=model(0))
+        self.owe(replace(self.owed, committed=(first.sha256,), coming=""))
+
+    async def open(self, journal: Journal, attempt: int) -> None:
+        number = len(self.owed.committed)
+        asked = opening(round=number, attempt=attempt, model=self.owed.committed[-1])
+        self.owe(replace(self.owed, answers=(*self.owed.answers, (asked, ()))))
+        await journal.open_round(asked)
+        self.owe(replace(self.owed, open=asked, durable=0))
+
+    async def keep(self, journal: Journal, edge: str) -> None:
+        *others, (asked, answers) = self.owed.answers
+        kept, message = answer(f"{edge} in {asked.round}, try {asked.attempt}", len(answers) / 8)
+        self.owe(replace(self.owed, answers=(*others, (asked, (*answers, (kept, bytes(message)))))))
+        await journal.keep(kept, message)
+        if self.hasty:
+            self.acknowledge()
+
+    def acknowledge(self) -> None:
+        self.owe(replace(self.owed, durable=len(self.owed.answers[-1][1])))
+
+    async def settle(self, journal: Journal) -> None:
+        await journal.settle()
+        self.acknowledge()
+
+    async def abandon(self, journal: Journal) -> None:
+        self.owe(replace(self.owed, open=None))
+        await journal.abandon_round()
+
+    async def commit(self, journal: Journal) -> None:
+        number = len(self.owed.committed)
+        assert self.owed.open
+        self.owe(replace(self.owed, coming=sha256(model(number))))
+        committed = await journal.commit(
+            number=number, attempt=self.owed.open.attempt, model=model(number), memory=memory(number), spooled=True
+        )
+        self.owe(
+            replace(self.owed, committed=(*self.owed.committed, committed.sha256), coming="", open=None, durable=0)
+        )
+        self.owe(replace(self.owed, evaluating=number))
+        await journal.evaluated(number, {"accuracy": number / 7})
+        self.owe(replace(self.owed, evaluated=(*self.owed.evaluated, number), evaluating=-1))
+
+    async def play(self) -> None:
+        """Play two rounds; the second has a try that is abandoned, and a hub that is killed and comes back."""
+        async with self.journal() as journal:
+            await journal.retain(1)
+            await self.begin(journal)
+            await self.open(journal, 1)
+            for edge in "abc":
+                await self.keep(journal, edge)
+                if edge != "a":
+                    await self.settle(journal)
+            await self.commit(journal)
+            await self.open(journal, 1)
+            await self.keep(journal, "a")
+            await self.settle(journal)
+            await self.abandon(journal)
+            await self.open(journal, 2)
+            await self.keep(journal, "a")
+            await self.settle(journal)
+            await self.keep(journal, "b")
+        async with self.journal() as journal:
+            remembered = await journal.resume()
+            await journal.retain(1)
+            assert remembered.open
+            self.acknowledge()  # the hub goes on with what it found: the same again would get its receipt
+            await self.keep(journal, "c")
+            await self.settle(journal)
+            await self.commit(journal)
+
+    async def go_on(self) -> None:
+        """Come back after a kill, take another answer, and stop there."""
+        async with self.journal() as journal:
+            await journal.retain(1)
+            try:
+                remembered = await journal.resume()
+            except ConfigError:
+                self.owe(Owed())
+                await self.begin(journal)
+                await self.open(journal, 1)
+            else:
+                newest, given = remembered.newest, remembered.open
+                committed = (*self.owed.committed, self.owed.coming)[: newest.number + 1]
+                assert committed[-1] == newest.sha256
+                self.owe(replace(self.owed, committed=committed, coming="", open=given and given.opening, durable=0))
+                if given:
+                    others = [one for one in self.owed.answers if one[0] != given.opening]
+                    self.owe(replace(self.owed, answers=(*others, (given.opening, plain(given.updates)))))
+                    self.acknowledge()  # the hub goes on with what it found: the same again would get its receipt
+                else:
+                    await self.open(journal, 1)
+            await self.keep(journal, "z")
+            await self.settle(journal)
+
+
+async def complaint(folder: Path, owed: Owed) -> str:
+    """Open a fresh journal and say what is wrong with what it gives back; nothing, if all is well."""
+    async with Journal(folder, disk=QuickDisk()) as journal:
+        try:
+            remembered = await journal.resume()
+        except ConfigError:
+            if owed.committed:
+                return "the run is lost"
+            await journal.retain(1)
+            first = await journal.begin(run="r2", settings={}, model=model(0))
+            return "" if first.number == 0 else "no new run can begin"
+        newest = remembered.newest
+        allowed = [*owed.committed, *([owed.coming] if owed.coming else [])]
+        if newest.number < len(owed.committed) - 1:
+            return f"round {len(owed.committed) - 1} was committed and is lost: {remembered.fell_back}"
+        if newest.number >= len(allowed) or newest.sha256 != allowed[newest.number]:
+            return f"round {newest.number} was never committed so"
+        proved = [(number, allowed[number]) for number in range(newest.number + 1)]
+        if sha256(newest.model) != newest.sha256 or await journal.proved() != proved:
+            return "a model is not the one that was committed"
+        if newest.number and sha256(newest.memory) != sha256(memory(newest.number)):
+            return "the server optimizer's memory is another"
+        evaluations = {number: {"accuracy": number / 7} for number in owed.evaluated}
+        extra = {owed.evaluating: {"accuracy": owed.evaluating / 7}}
+        if remembered.evaluations not in (evaluations, evaluations | extra):
+            return "an evaluation is lost"
+        given = remembered.open
+        if owed.open and newest.number == owed.open.round - 1:
+            if given is None or given.opening != owed.open:
+                return "the open round is lost"
+            if len(given.updates) < owed.durable:
+                return f"{owed.durable} updates were acknowledged, {len(given.updates)} came back"
+        if given:
+            back = plain(given.updates)
+            if given.opening.round != newest.number + 1:
+                return "a round is open that is over"
+            if all(given.opening != asked or back != answers[: len(back)] for asked, answers in owed.answers):
+                return "an update came back that was never accepted"
+        for number in range(newest.number + 1):
+            kept = await journal.updates(number)
+            if kept and (kept.opening, plain(kept.updates)) not in owed.answers:
+                return f"the kept updates of round {number} are not those that were accepted"
+    return ""
+
+
+@dataclass
+class Tried:
+    """What came of trying all crashes."""
+
+    moments: int = 0
+    states: int = 0
+    bad: str = ""
+    """The first complaint."""
+
+
+async def crash_everywhere(disk: RecordingDisk, scratch: Path, tried: Tried, *, first: int = 0) -> Tried:
+    """Try every state that a crash at any instant, from the `first` on, can leave, until there is a complaint."""
+    seen: set[object] = set()
+    metal, done = Metal(), 0
+    for at, moment in enumerate(disk.moments):
+        for step in disk.steps[done : moment.steps]:
+            metal.do(step)
+        done = moment.steps
+        if at < first:
+            continue
+        assert isinstance(moment.owed, Owed)
+        tried.moments += 1
+        for files in metal.possible():
+            key = (frozenset(files.items()), moment.database, moment.owed)
+            if key in seen:
+                continue
+            seen.add(key)
+            tried.states += 1
+            shutil.rmtree(scratch, ignore_errors=True)
+            for name in ("snapshots", "updates", "spool"):
+                (scratch / name).mkdir(parents=True)
+            for path, content in files.items():
+                (scratch / path).write_bytes(content)
+            if moment.database is not None:
+                (scratch / "journal.sqlite").write_bytes(moment.database)
+            try:
+                tried.bad = await complaint(scratch, moment.owed)
+            except FedhubError as error:
+                tried.bad = f"it cannot be opened: {error}"
+            if tried.bad:
+                tried.bad += f" (after {disk.steps[done - 1][:2] if done else 'nothing'}, with {sorted(files)})"
+                return tried
+    return tried
+
+
+def nothing(step: Step) -> bool:
+    return False
+
+
+async def tried(folder: Path, *, skip: Callable[[Step], bool] = nothing, hasty: bool = False) -> Tried:
+    """Play the run, and try every crash."""
+    disk = RecordingDisk(folder / "run", skip=skip)
+    (folder / "run").mkdir()
+    await Run(folder / "run", disk, hasty=hasty).play()
+    return await crash_everywhere(disk, folder / "after", Tried())
+
+
+async def test_no_crash_loses_what_was_promised(tmp_path: Path) -> None:
+    all_tried = await tried(tmp_path)
+    assert all_tried.bad == ""
+    assert all_tried.moments > 70
+    assert all_tried.states > 160
+
+
+async def test_no_crash_after_a_kill_at_any_instant_loses_what_was_promised(tmp_path: Path) -> None:
+    """A hub that was killed leaves what it wrote in the system's memory; the power fails when it is back."""
+    all_tried = Tried()
+    for last in count():
+        folder = tmp_path / str(last)
+        folder.mkdir()
+        disk = RecordingDisk(folder)
+        disk.last = last
+        run = Run(folder, disk)
+        try:
+            await run.play()
+        except JournalError:
+            pass
+        else:
+            break
+        disk.last = None
+        before = len(disk.moments)
+        await run.go_on()
+        await crash_everywhere(disk, tmp_path / "after", all_tried, first=before)
+        assert all_tried.bad == "", f"killed after {disk.steps[max(0, last - 1)][:2]}"
+    assert last >= 40
+    assert all_tried.states > 400
+
+
+# --- planted mistakes: each must be found ---
+
+
+LOST = re.compile("is lost|no snapshot of .* can be read")
+MUTANTS: dict[str, Callable[[Step], bool]] = {
+    "no sync of a snapshot": lambda step: step.verb == "sync" and step.path.parent.name == "snapshots",
+    "no sync of the snapshots' folder": lambda step: step.verb == "sync_folder" and step.path.name == "snapshots",
+    "no sync of the spool": lambda step: step.verb == "sync" and step.path.parent.name == "spool",
+    "no sync of the spool's folder": lambda step: step.verb == "sync_folder" and step.path.name == "spool",
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+async def test_a_sync_that_is_left_out_is_found(tmp_path: Path, mutant: str) -> None:
+    assert LOST.search((await tried(tmp_path, skip=MUTANTS[mutant])).bad)
+
+
+async def test_acknowledging_before_the_spool_is_synced_is_found(tmp_path: Path) -> None:
+    assert "were acknowledged" in (await tried(tmp_path, hasty=True)).bad
+
+
+async def test_taking_up_a_spool_without_syncing_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(self: Any, **wanted: Any) -> Any:
+        with monkeypatch.context() as hasty:
+            hasty.setattr(RecordingDisk, "sync", QuickDisk.sync)
+            return right(self, **wanted)
+
+    right: Callable[..., Any] = Spool.find
+    monkeypatch.setattr(Spool, "find", find)
+    assert "were acknowledged" in (await tried(tmp_path)).bad
+
+
+async def test_a_row_before_its_snapshot_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def commit(self: Any, number: int, attempt: int, model: Tensors, memory: Tensors) -> Committed:
+        written: list[Any] = []
+        with monkeypatch.context() as later:
+            later.setattr(hub.journal, "write_tensors", lambda *arguments: written.append(arguments))
+            committed = right(self, number, attempt, model, memory)
+        hub.journal.write_tensors(*written[0])
+        return committed
+
+    right: Callable[..., Committed] = Journal._commit
+    monkeypatch.setattr(Journal, "_commit", commit)
+    assert LOST.search((await tried(tmp_path)).bad)
+
+
+async def test_overwriting_the_snapshot_in_place_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_in_place(path: Path, tensors: Tensors, disk: Disk) -> None:
+        temporary = path.with_name("aside")
+        right(temporary, tensors, QuickDisk())
+        disk.write(path, [temporary.read_bytes()])
+        temporary.unlink()
+        disk.sync(path)
+        disk.sync_folder(path.parent)
+
+    right = hub.journal.write_tensors
+    monkeypatch.setattr(hub.journal, "write_tensors", write_in_place)
+    monkeypatch.setattr(hub.journal, "_name", lambda number, everything: "newest.safetensors")
+    assert LOST.search((await tried(tmp_path)).bad)
