@@ -135,6 +135,24 @@ def watch(
 
 
 @cli.command
+def verify(run: Annotated[Path, Parameter(help="run folder, like runs/1120-digits")]) -> None:
+    """Prove a run: recompute every round whose updates were kept (--keep-updates) and compare the models."""
+    from hub.verify import verify as verdicts
+
+    async def tell() -> None:
+        rounds = recomputed = 0
+        async for verdict in verdicts(run):
+            rounds += 1
+            if verdict.updates:
+                recomputed += 1
+                again = f"recomputed from {verdict.updates} updates: the same"
+                result(f"round {verdict.round:>3}  {verdict.model[:12]}  {again}")
+        result(f"{rounds - 1} rounds committed, their proofs hold; {recomputed} recomputed to the bit")
+
+    asyncio.run(tell())
+
+
+@cli.command
 def check(app: AppName, *, set_: Set = []) -> ExitCode:  # noqa: B006  # cyclopts gives each call a list of its own
     """Try an app on this machine: train one epoch, measure once, and say what it weighs on the wire."""
     from hub.companions import as_flags

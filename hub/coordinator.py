@@ -101,12 +101,12 @@ class Coordinator:
 
     async def play(self) -> ExitCode:
         """Play rounds until the run is over or stopped; the exit code says which."""
-        began, first = self.clock(), self.newest.number
-        abandoned = 0
+        began, abandoned, at_first = self.clock(), 0, True
         code = ExitCode.DONE
         while (reason := self.progress.finished(self.newest.number)) is None:
-            if not self.reopened:
-                await self._enough_edges(at_first=self.newest.number == first)
+            going_on = self.reopened is not None
+            if not going_on:
+                await self._enough_edges(at_first=at_first)
             if self.stopping:
                 reason = "stopped by the operator"
             elif abandoned > self.settings.retries:
@@ -114,7 +114,10 @@ class Coordinator:
                 code = ExitCode.TOO_FEW_EDGES
             if reason:
                 break
-            abandoned = 0 if await self._play_round(attempt=abandoned + 1) else abandoned + 1
+            if await self._play_round(attempt=abandoned + 1):
+                abandoned, at_first = 0, at_first and going_on
+            else:
+                abandoned += 1
         self.feed.publish(
             RunEnded(
                 reason=reason,

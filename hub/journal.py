@@ -199,10 +199,13 @@ class Journal:
             return work(*arguments)
         except OSError as error:
             raise failure(error, f"use the run folder {self._folder}") from None
+        except UnicodeDecodeError:  # SQLite cites a damaged schema
+            raise self._damaged("its schema is no text") from None
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
                 raise DiskFull(f"cannot write {self._folder / 'journal.sqlite'}: no space left") from None
-            raise JournalError(f"the run folder {self._folder} cannot be used: {error}") from None
+            words = " ".join(str(error).split())  # SQLite cites its schema, which has many lines
+            raise JournalError(f"the run folder {self._folder} cannot be used: {words}") from None
 
     def _open(self) -> None:
         for folder in (self._snapshots, self._updates, self._folder / "spool"):
@@ -269,6 +272,7 @@ class Journal:
         run, version, settings, proof = row
         if proof != _proof("", run, version, settings):
             raise self._damaged("its settings are not what was written")
+        evaluations = self._evaluations()  # before any is deleted, which a damaged number could look like
         newest, fell_back = None, ""
         for number, _, _, _ in reversed(rounds):
             try:
@@ -291,7 +295,7 @@ class Journal:
             run=run,
             settings=json.loads(settings),
             newest=newest,
-            evaluations=self._evaluations(),
+            evaluations={number: found for number, found in evaluations.items() if number <= newest.number},
             open=spooled,
             fell_back=". ".join(filter(None, lost)),
         )
@@ -306,7 +310,7 @@ class Journal:
     def _rounds(self) -> list[tuple[int, int, str, str]]:
         """List number, attempt, snapshot and model of all rounds, with their proofs checked."""
         if (found := self._sql.execute("PRAGMA integrity_check").fetchone()) != ("ok",):
-            raise self._damaged(str(found[0]))
+            raise self._damaged(str(found[0]).splitlines()[-1])
         before = ""
         rounds: list[tuple[int, int, str, str]] = []
         for number, attempt, snapshot, model, proof in self._sql.execute("SELECT * FROM round ORDER BY number"):
@@ -385,4 +389,5 @@ def _name(number: int, everything: Tensors) -> str:
 
 def _proof(before: str, *values: object) -> str:
     """Hash a row together with the proof of the row before, so that no bit of either can change unnoticed."""
-    return hashlib.sha256(json.dumps([before, *values]).encode()).hexdigest()
+    # Only in a damaged row is there anything that JSON does not know: bytes.
+    return hashlib.sha256(json.dumps([before, *values], default=repr).encode()).hexdigest()

@@ -25,9 +25,6 @@ from shared.watch import OF_A_HUB, OF_AN_EDGE, Budget, Limits, Watched, WatchedB
 STRANGER_LIMIT = 4 * 1024
 """Longest message in bytes that a hub reads before it has welcomed an edge."""
 
-STRANGER_SECONDS = 5.0
-"""How long a hub waits for everything up to Hello, the HTTP handshake included."""
-
 _OPEN_TIMEOUT = 10.0
 
 # What asyncio holds for a peer that does not read is this and one piece more, so 0.3 MiB. The kernel's buffer, a
@@ -70,9 +67,9 @@ class Link(Generic[In]):
         return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
 
     @property
-    def since(self) -> float:
-        """When the other side came, in seconds of the event loop's clock."""
-        return self._connection.since
+    def greet_by(self) -> float:
+        """When Hello must have come, in seconds of the event loop's clock."""
+        return self._connection.greet_by
 
     def expect(self, spec: ModelSpec) -> None:
         """Allow incoming messages to carry the tensors of `spec` from now on, and not a byte more."""
@@ -282,7 +279,7 @@ async def listen(
             max_size=STRANGER_LIMIT,
             max_queue=_MOST_FRAMES,
             ping_interval=None,
-            open_timeout=STRANGER_SECONDS,
+            open_timeout=limits.greeting,
             write_limit=_WRITE_LIMIT,
             logger=_quiet,
             create_connection=by_hub(limits, budget),

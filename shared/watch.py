@@ -36,6 +36,7 @@ class Limits:
         silence: seconds without a byte after which the other side is taken for dead. Three pings go unanswered then.
         window, floor: within a message, at least `floor` bytes a second on average over `window` seconds must come.
         stalled: seconds that a send may wait without any progress.
+        greeting: seconds for everything up to Hello, the HTTP handshake included.
     """
 
     ping_every: float = 20.0
@@ -43,6 +44,7 @@ class Limits:
     window: float = 15.0
     floor: float = 4096.0
     stalled: float = 30.0
+    greeting: float = 5.0
 
 
 OF_A_HUB = Limits()
@@ -117,7 +119,9 @@ class Watched(Connection):
         """Why this side cut the connection, if it did."""
         self.rooms: list[Room | None] = []
         """What the whole messages take that came and have not been received yet, in order."""
-        self.since = self._heard = self._pinged = self._moved = self.loop.time()
+        self.greet_by = self.loop.time() + limits.greeting
+        """When Hello must have come, in seconds of the event loop's clock."""
+        self._heard = self._pinged = self._moved = self.loop.time()
         self._limits = limits
         self._budget = budget
         self._room: Room | None = None

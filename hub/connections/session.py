@@ -10,7 +10,7 @@ from hub.connections.turnstile import Turnstile
 from hub.events import EdgeJoined, EdgeLeft, StrangerRefused, to_line
 from hub.feed import Feed
 from shared.errors import LinkClosed, ProtocolError
-from shared.link import STRANGER_SECONDS, Link
+from shared.link import Link
 from shared.messages import (
     PROTOCOL_VERSIONS,
     Evaluation,
@@ -155,10 +155,10 @@ class Reception:
     async def _hello(self, link: Link[ToHub]) -> Hello | None:
         """Hear who is there; None if it was turned away for its protocol version."""
         try:
-            async with asyncio.timeout_at(link.since + STRANGER_SECONDS):
+            async with asyncio.timeout_at(link.greet_by):
                 hello = (await link.receive()).message
         except TimeoutError:
-            raise ProtocolError(f"no Hello within {STRANGER_SECONDS:.0f} s") from None
+            raise ProtocolError("no Hello came in time") from None
         if not isinstance(hello, Hello):
             raise ProtocolError("the first message must be Hello")
         if not set(hello.versions) & set(PROTOCOL_VERSIONS):

@@ -240,11 +240,14 @@ async def test_where_no_snapshot_is_left_the_run_is_lost_and_it_is_told(tmp_path
     ("change", "said"),
     [
         ("UPDATE run SET settings = '{}'", "its settings are not what was written"),
+        ("UPDATE run SET settings = CAST(settings AS BLOB)", "its settings are not what was written"),
         ("UPDATE run SET id = 'r2'", "its settings are not what was written"),
         ("UPDATE round SET attempt = 2 WHERE number = 1", "the row of round 1 is not what was written"),
+        ("UPDATE round SET snapshot = x'ff' WHERE number = 0", "the row of round 0 is not what was written"),
         ("UPDATE round SET model = 'f' WHERE number = 2", "the row of round 2 is not what was written"),
         ("DELETE FROM round WHERE number = 1", "the row of round 1 is not what was written"),
         ("UPDATE round SET number = 7 WHERE number = 2", "the row of round 2 is not what was written"),
+        ("UPDATE evaluation SET number = 66", "the evaluation of round 66 is not what was written"),
         ("UPDATE evaluation SET metrics = '{}'", "the evaluation of round 2 is not what was written"),
     ],
 )

@@ -197,6 +197,15 @@ def test_a_reader_who_has_gone_is_no_reason_to_complain(monkeypatch: pytest.Monk
     assert stderr.closed
 
 
+def test_what_is_said_when_nobody_listens_any_more_is_lost_without_a_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    say("hello?")
+
+
 def test_a_bug_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         played(ZeroDivisionError())

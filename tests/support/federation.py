@@ -21,6 +21,7 @@ from shared.codec import encode
 from shared.link import Link, connect
 from shared.messages import Evaluate, Hello, Ready, Role, ToEdge, Train, Update, Welcome
 from shared.tensors import ModelSpec, Tensors
+from shared.watch import OF_A_HUB, Limits
 
 MODEL: Tensors = {
     "weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -78,6 +79,7 @@ async def running_hub(
     app: str = "",
     options: dict[str, str] | None = None,
     resume: Path | None = None,
+    limits: Limits = OF_A_HUB,
     **settings: object,
 ) -> AsyncIterator[Running]:
     """Run a hub with `settings`, for `model` or for a real app; it is stopped at the end if it still runs."""
@@ -94,7 +96,7 @@ async def running_hub(
         resume=resume,
         evaluator=False,
     )
-    hub = Hub(wishes, ask=ask_app if app else ask)
+    hub = Hub(wishes, ask=ask_app if app else ask, limits=limits)
     follower = hub.feed.follow(room=1_000_000)
     life = asyncio.create_task(hub.serve())
     await asyncio.wait([life, hub.url], return_when=asyncio.FIRST_COMPLETED)
