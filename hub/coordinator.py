@@ -101,7 +101,10 @@ class Coordinator:
 
     async def play(self) -> ExitCode:
         """Play rounds until the run is over or stopped; the exit code says which."""
-        began, abandoned, at_first = self.clock(), 0, True
+        # A try that is taken up again keeps its number, and so the next one gets another: an edge that has answered
+        # a task does not answer a second one of the same name.
+        abandoned = self.reopened.opening.attempt - 1 if self.reopened else 0
+        began, at_first = self.clock(), True
         code = ExitCode.DONE
         while (reason := self.progress.finished(self.newest.number)) is None:
             going_on = self.reopened is not None

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from hub.spool import Kept, Opening, Spool, Spooled, read_spool
 from shared.disk import Disk, RealDisk, failure
-from shared.errors import ConfigError, DiskFull, JournalError
+from shared.errors import ConfigError, Damaged, DiskFull, JournalError
 from shared.snapshot import read_tensors, write_tensors
 from shared.tensors import Tensors, sha256
 
@@ -278,7 +278,7 @@ class Journal:
             try:
                 newest = self._snapshot(number)
                 why = f"the snapshot of round {number} is gone"
-            except JournalError as error:
+            except Damaged as error:  # not what cannot be read now, and perhaps can later: nothing is given up for that
                 why = str(error)
             if newest:
                 break
@@ -340,7 +340,7 @@ class Journal:
         model = {name: array for name, array in everything.items() if not name.startswith(_MEMORY)}
         memory = {name.removeprefix(_MEMORY): array for name, array in everything.items() if name.startswith(_MEMORY)}
         if sha256(model) != committed or snapshot != _name(number, everything):
-            raise JournalError(f"snapshot {snapshot} is damaged: it is not the model that was committed")
+            raise Damaged(f"snapshot {snapshot} is damaged: it is not the model that was committed")
         return Committed(number, model, memory, committed)
 
     def _commit(self, number: int, attempt: int, model: Tensors, memory: Tensors) -> Committed:

@@ -74,6 +74,10 @@ class JournalError(FedhubError):
     """The disk's: what must not be forgotten could not be written or read back. The hub stops."""
 
 
+class Damaged(JournalError):
+    """The disk's: what was read is not what was written. Reading it again would not help; an older copy may."""
+
+
 class DiskFull(JournalError):
     """The disk's: there is no space now. Nothing was harmed, and the same may succeed later."""
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from shared.disk import Disk, RealDisk, failure
-from shared.errors import JournalError
+from shared.errors import Damaged
 from shared.tensors import Tensors
 
 _ORDER = "fedhub.order"
@@ -49,10 +49,13 @@ def read_tensors(path: Path, disk: Disk | None = None) -> Tensors:
     """Read a safetensors file: in the order it was written by `write_tensors`, or by name.
 
     Raises:
-        JournalError: it cannot be read, or is not a safetensors file.
+        JournalError: it cannot be read (Damaged: it is not a safetensors file).
     """
     try:
         body = (disk or RealDisk()).read(path)
+    except OSError as error:
+        raise failure(error, f"read {path}") from None
+    try:
         entries = dict(deserialize(body))  # type: ignore[no-untyped-call]  # safetensors has no types for it
         header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
         names = json.loads(header.get("__metadata__", {}).get(_ORDER, "null")) or sorted(entries)
@@ -62,5 +65,5 @@ def read_tensors(path: Path, disk: Disk | None = None) -> Tensors:
             .reshape(entries[name]["shape"])
             for name in names
         }
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:  # the latter three of a damaged order
-        raise JournalError(f"cannot read {path}: {error}") from None
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:  # the latter three of a damaged order
+        raise Damaged(f"cannot read {path}: {error}") from None

@@ -5,7 +5,6 @@ import asyncio
 import random
 import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from hub.journal import Committed, Journal
 from hub.spool import Spooled
 from shared.errors import FedhubError
 from shared.tensors import sha256
-from tests.support.disks import QuickDisk
+from tests.support.disks import QuickDisk, quick_folder
 from tests.support.journals import answer, memory, model, opening, plain
 
 ROUNDS = 4
@@ -129,8 +128,8 @@ async def rot(flips: int, seed: int) -> tuple[Counter[tuple[str, str]], list[str
     dice = random.Random(seed)
     counted: Counter[tuple[str, str]] = Counter()
     bad: list[str] = []
-    with tempfile.TemporaryDirectory() as temporary:
-        whole, copy = Path(temporary) / "whole", Path(temporary) / "copy"
+    with quick_folder() as temporary:
+        whole, copy = temporary / "whole", temporary / "copy"
         await write_run(whole)
         assert await read_run(shutil.copytree(whole, copy)) == []
         files = sorted(file.relative_to(whole) for file in whole.rglob("*") if file.is_file())

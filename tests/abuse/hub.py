@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +19,9 @@ from tests.support.federation import running_hub
 
 PARAMETERS = 1_660_000
 """Of the CNN of McMahan et al. 2017: 6.64 MB."""
+
+ENDLESS: dict[str, Any] = {"rounds": 10**6, "retries": 10**6, "quorum": 0.01, "deadline": 5.0, "durability": "round"}
+"""Settings of a hub that plays on whoever comes and goes."""
 
 
 def model_of(parameters: int) -> Tensors:
@@ -145,6 +149,11 @@ async def _serve(chosen: dict[str, Any]) -> None:
             await asyncio.sleep(0.005)
             lags.append(1000 * (loop.time() - before - 0.005))
 
+    # Whatever the library holds for an internal error is one here, also what a hub keeps quiet about.
+    of_websockets = logging.getLogger("fedhub.websockets")
+    of_websockets.filters.clear()
+    of_websockets.setLevel(logging.WARNING)
+
     def say(**told: object) -> None:
         print(json.dumps(told), file=sys.stderr, flush=True)
 
@@ -156,6 +165,7 @@ async def _serve(chosen: dict[str, Any]) -> None:
         async with running_hub(
             Path(folder), model=model_of(chosen["parameters"]), limits=limits, **chosen["settings"]
         ) as hub:
+            hub.hub.feed.forget(hub._follower)  # nobody reads it: it would grow
             say(event="Listening", url=hub.url)
             async for command in reader:
                 if command == b"lag\n":

@@ -7,9 +7,9 @@ journal is opened on each. That the checks can fail is seen by planting mistakes
 
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,14 @@ from hub.spool import Opening, Spool
 from shared.disk import Disk
 from shared.errors import ConfigError, FedhubError, JournalError
 from shared.tensors import Tensors, sha256
-from tests.support.disks import Metal, QuickDisk, RecordingDisk, Step
+from tests.support.disks import Metal, QuickDisk, RecordingDisk, Step, quick_folder
 from tests.support.journals import Answers, answer, memory, model, opening, plain
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
 
 
 @dataclass(frozen=True)
@@ -218,11 +224,11 @@ class Tried:
     states: int = 0
     bad: str = ""
     """The first complaint."""
+    seen: set[object] = field(default_factory=set, repr=False)
 
 
 async def crash_everywhere(disk: RecordingDisk, scratch: Path, tried: Tried, *, first: int = 0) -> Tried:
     """Try every state that a crash at any instant, from the `first` on, can leave, until there is a complaint."""
-    seen: set[object] = set()
     metal, done = Metal(), 0
     for at, moment in enumerate(disk.moments):
         for step in disk.steps[done : moment.steps]:
@@ -234,9 +240,9 @@ async def crash_everywhere(disk: RecordingDisk, scratch: Path, tried: Tried, *, 
         tried.moments += 1
         for files in metal.possible():
             key = (frozenset(files.items()), moment.database, moment.owed)
-            if key in seen:
+            if key in tried.seen:
                 continue
-            seen.add(key)
+            tried.seen.add(key)
             tried.states += 1
             shutil.rmtree(scratch, ignore_errors=True)
             for name in ("snapshots", "updates", "spool"):
@@ -267,22 +273,22 @@ async def tried(folder: Path, *, skip: Callable[[Step], bool] = nothing, hasty: 
     return await crash_everywhere(disk, folder / "after", Tried())
 
 
-async def test_no_crash_loses_what_was_promised(tmp_path: Path) -> None:
-    all_tried = await tried(tmp_path)
+async def test_no_crash_loses_what_was_promised(folder: Path) -> None:
+    all_tried = await tried(folder)
     assert all_tried.bad == ""
     assert all_tried.moments > 70
     assert all_tried.states > 160
 
 
-async def test_no_crash_after_a_kill_at_any_instant_loses_what_was_promised(tmp_path: Path) -> None:
+async def test_no_crash_after_a_kill_at_any_instant_loses_what_was_promised(folder: Path) -> None:
     """A hub that was killed leaves what it wrote in the system's memory; the power fails when it is back."""
     all_tried = Tried()
     for last in count():
-        folder = tmp_path / str(last)
-        folder.mkdir()
-        disk = RecordingDisk(folder)
+        here = folder / str(last)
+        here.mkdir()
+        disk = RecordingDisk(here)
         disk.last = last
-        run = Run(folder, disk)
+        run = Run(here, disk)
         try:
             await run.play()
         except JournalError:
@@ -292,7 +298,7 @@ async def test_no_crash_after_a_kill_at_any_instant_loses_what_was_promised(tmp_
         disk.last = None
         before = len(disk.moments)
         await run.go_on()
-        await crash_everywhere(disk, tmp_path / "after", all_tried, first=before)
+        await crash_everywhere(disk, folder / "after", all_tried, first=before)
         assert all_tried.bad == "", f"killed after {disk.steps[max(0, last - 1)][:2]}"
     assert last >= 40
     assert all_tried.states > 400
@@ -311,15 +317,15 @@ MUTANTS: dict[str, Callable[[Step], bool]] = {
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-async def test_a_sync_that_is_left_out_is_found(tmp_path: Path, mutant: str) -> None:
-    assert LOST.search((await tried(tmp_path, skip=MUTANTS[mutant])).bad)
+async def test_a_sync_that_is_left_out_is_found(folder: Path, mutant: str) -> None:
+    assert LOST.search((await tried(folder, skip=MUTANTS[mutant])).bad)
 
 
-async def test_acknowledging_before_the_spool_is_synced_is_found(tmp_path: Path) -> None:
-    assert "were acknowledged" in (await tried(tmp_path, hasty=True)).bad
+async def test_acknowledging_before_the_spool_is_synced_is_found(folder: Path) -> None:
+    assert "were acknowledged" in (await tried(folder, hasty=True)).bad
 
 
-async def test_taking_up_a_spool_without_syncing_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_taking_up_a_spool_without_syncing_it_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def find(self: Any, **wanted: Any) -> Any:
         with monkeypatch.context() as hasty:
             hasty.setattr(RecordingDisk, "sync", QuickDisk.sync)
@@ -327,10 +333,10 @@ async def test_taking_up_a_spool_without_syncing_it_is_found(tmp_path: Path, mon
 
     right: Callable[..., Any] = Spool.find
     monkeypatch.setattr(Spool, "find", find)
-    assert "were acknowledged" in (await tried(tmp_path)).bad
+    assert "were acknowledged" in (await tried(folder)).bad
 
 
-async def test_a_row_before_its_snapshot_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_row_before_its_snapshot_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def commit(self: Any, number: int, attempt: int, model: Tensors, memory: Tensors) -> Committed:
         written: list[Any] = []
         with monkeypatch.context() as later:
@@ -341,10 +347,10 @@ async def test_a_row_before_its_snapshot_is_found(tmp_path: Path, monkeypatch: p
 
     right: Callable[..., Committed] = Journal._commit
     monkeypatch.setattr(Journal, "_commit", commit)
-    assert LOST.search((await tried(tmp_path)).bad)
+    assert LOST.search((await tried(folder)).bad)
 
 
-async def test_overwriting_the_snapshot_in_place_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_overwriting_the_snapshot_in_place_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_in_place(path: Path, tensors: Tensors, disk: Disk) -> None:
         temporary = path.with_name("aside")
         right(temporary, tensors, QuickDisk())
@@ -356,4 +362,4 @@ async def test_overwriting_the_snapshot_in_place_is_found(tmp_path: Path, monkey
     right = hub.journal.write_tensors
     monkeypatch.setattr(hub.journal, "write_tensors", write_in_place)
     monkeypatch.setattr(hub.journal, "_name", lambda number, everything: "newest.safetensors")
-    assert LOST.search((await tried(tmp_path)).bad)
+    assert LOST.search((await tried(folder)).bad)

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import hub.journal
 from hub.journal import Journal
 from shared.errors import DiskFull, JournalError
 from shared.tensors import sha256
-from tests.support.disks import CHANGES, FailingDisk, QuickDisk
+from tests.support.disks import CHANGES, FailingDisk, QuickDisk, quick_folder
 from tests.support.journals import Answers, answer, memory, model, opening, plain
 
 ABC = [answer("a", 0.25), answer("b", 1.5), answer("c", 2.0, size=300)]
@@ -104,6 +105,12 @@ async def steps(folder: Path, only: frozenset[str]) -> list[str]:
     return disk.asked
 
 
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
+
+
 @pytest.mark.parametrize("lasting", [False, True])
 async def test_an_error_at_any_step_stops_the_hub_with_one_sentence_and_loses_nothing(
     tmp_path: Path, lasting: bool
@@ -114,9 +121,6 @@ async def test_an_error_at_any_step_stops_the_hub_with_one_sentence_and_loses_no
         folder = tmp_path / str(at)
         await begun(folder)
         done = await play(folder, FailingDisk(errno.EIO, at=at, lasting=lasting))
-        read_of_newest = step.startswith("read r00001-")
-        if read_of_newest and not lasting:  # a snapshot that cannot be read: the one before is taken, and it is told
-            continue
         assert re.search(r"Input/output error$", done.error), step
         assert "\n" not in done.error
         assert "Errno" not in done.error

@@ -26,6 +26,7 @@ from shared.messages import Goodbye, Hello, Ready, Receipt, Role, Train, Update
 from shared.snapshot import read_tensors
 from shared.tensors import ModelSpec
 from tests.support.federation import MODEL, SPEC, Adder, agent, edges, events_of, raw_edge, running_hub
+from tests.together.bad_updates import BAD
 
 
 async def test_the_new_model_is_the_old_one_plus_the_mean_weighted_by_examples(tmp_path: Path) -> None:
@@ -175,31 +176,6 @@ async def test_a_stranger_may_not_send_more_than_a_greeting(tmp_path: Path) -> N
             await link.send(Frame((bytes(5000),), 5000))
             await link.receive()
         assert closed.value.code == 1009
-
-
-ONES = {name: np.ones_like(array) for name, array in MODEL.items()}
-BAD = {
-    "not-finite": {"tensors": ONES | {"weight": np.full((2, 3), np.nan, np.float32)}},
-    "not-finite (infinity)": {"tensors": ONES | {"bias": np.array([1, np.inf, 1], np.float32)}},
-    "not-finite (metric)": {"metrics": {"loss": float("nan")}},
-    "bad-metrics (missing)": {"metrics": {}},
-    "bad-metrics (extra)": {"metrics": {"loss": 1.0, "poison": 2.0}},
-    "too-large": {"tensors": ONES | {"weight": np.full((2, 3), 1e30, np.float32)}},
-    "bad-examples (huge)": {"examples": 1e12},
-    "bad-examples (negative)": {"examples": -89},
-    "bad-examples (none)": {"examples": 0},
-    "bad-examples (NaN)": {"examples": float("nan")},
-    "bad-examples (half)": {"examples": 1.5},
-    "misshapen (shape)": {"tensors": ONES | {"bias": np.ones(1, np.float32)}},
-    "misshapen (dtype)": {"tensors": ONES | {"bias": np.ones(3, np.float64)}},
-    "misshapen (missing)": {"tensors": {"weight": ONES["weight"], "bias": ONES["bias"]}},
-    "misshapen (other spec)": {"spec": "0" * 16},
-    "stale (model)": {"model": "0" * 64},
-    "stale (round to come)": {"round": 7},
-    "stale (attempt)": {"attempt": 9},
-    "late": {"round": 0},
-    "foreign": {"run": "another"},
-}
 
 
 @pytest.mark.parametrize("why", BAD)
