@@ -49,6 +49,8 @@ class Tally:
     opening: Opening
     state: Any
     """The aggregation's state."""
+    chosen: float
+    """When the cohort was chosen: who came or went before that is taken into account."""
     started: float
     bytes_before: Traffic
     task: Broadcast
@@ -173,7 +175,7 @@ class Coordinator:
 
     async def _ask(self, attempt: int) -> tuple[Round, Tally]:
         """Choose a cohort, write down who it is, and send it the model."""
-        number = self.newest.number + 1
+        number, chosen = self.newest.number + 1, self.clock()
         cohort, goal = select(
             self.roster.ids(Role.TRAINER),
             fraction=self.settings.fraction,
@@ -198,7 +200,7 @@ class Coordinator:
         )
         if self._spools:
             await self.journal.open_round(opening)
-        round, tally = self._open(opening, seconds=opening.seconds)
+        round, tally = self._open(opening, seconds=opening.seconds, chosen=chosen)
         self.feed.publish(
             RoundStarted(
                 round=number,
@@ -217,7 +219,7 @@ class Coordinator:
         """Go on with the round that was open: its cohort, its answers, and the time that was left after the last."""
         opening = spooled.opening
         seconds = max(0.0, opening.seconds - max((kept.after for kept, _ in spooled.updates), default=0.0))
-        round, tally = self._open(opening, seconds=seconds)
+        round, tally = self._open(opening, seconds=seconds, chosen=self.clock())
         for kept, message in spooled.updates:
             heard = decode(message, ToHub, max_tensors=len(self.newest.model))
             if isinstance(await asyncio.to_thread(self._add, kept.edge, heard, tally), Admitted):
@@ -237,7 +239,7 @@ class Coordinator:
             self.roster.offer(edge, tally.task)
         return round, tally
 
-    def _open(self, opening: Opening, *, seconds: float) -> tuple[Round, Tally]:
+    def _open(self, opening: Opening, *, seconds: float, chosen: float) -> tuple[Round, Tally]:
         now = self.clock()
         self._refusals.clear()
         round = Round(
@@ -251,6 +253,7 @@ class Coordinator:
         tally = Tally(
             opening=opening,
             state=self.algorithm.aggregation.init(self.newest.model),
+            chosen=chosen,
             started=now - (opening.seconds - seconds),
             bytes_before=Traffic(self.traffic.sent, self.traffic.received),
             task=self._training(round, now),
@@ -292,8 +295,8 @@ class Coordinator:
                     await self._examine(edge, heard, arrived, round, tally)
                 case Answered():
                     pass  # an evaluation that nobody waits for any more
-                case Left() | Joined() if now < tally.started:
-                    pass  # of before the round: whoever was asked is here
+                case Left() | Joined() if now < tally.chosen:
+                    pass  # before the cohort was chosen from who is here
                 case Left(edge):
                     round.out.add(edge)
                 case Joined(edge):

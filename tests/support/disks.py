@@ -234,7 +234,11 @@ class _Inode:
             if step.verb != "cut":
                 base = b"" if step.verb == "write" else content
                 size = len(step.data)
-                contents |= {base + step.data[:end] for end in {0, 1, 13, size // 2, size - 1} if 0 <= end <= size}
+                contents |= {
+                    base + step.data[:end]
+                    for end in (1, 13, size - 1, *range(0, size, size // 8 + 1))
+                    if 0 <= end <= size
+                }
                 contents.add(base + bytes(size))  # the length was written, the data was not
             content = _after(content, step)
             contents.add(content)

@@ -1,0 +1,238 @@
+"""Whole federations on a virtual clock, with everything that can befall them: no seed may break a promise."""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from edge.agent import Patience
+from tests.simulation.disk import Platters, SimulatedDisk
+from tests.simulation.loop import Machine, Stuck, VirtualLoop
+from tests.simulation.mutants import MUTANTS, Mutant, hunt
+from tests.simulation.network import Network, Weather
+from tests.simulation.scale import comings_and_goings, storm
+from tests.simulation.world import KINDS, Report, replay_command, simulate
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 200
+
+
+@pytest.fixture(scope="module")
+def reports() -> list[Report]:
+    return [simulate(seed) for seed in range(SEEDS)]
+
+
+# --- the promises ---
+
+
+def test_no_seed_breaks_a_promise(reports: list[Report]) -> None:
+    broken = [report for report in reports if report.violation]
+    if broken:
+        pytest.fail(
+            f"{broken[0].violation}\nlive through it again with: {replay_command(broken[0].seed)}", pytrace=False
+        )
+
+
+def test_rounds_are_committed_in_spite_of_everything(reports: list[Report]) -> None:
+    assert min(report.rounds for report in reports) >= 2
+    assert sum(report.rounds for report in reports) > 5 * SEEDS
+
+
+def test_every_kind_of_fault_happens_within_a_hundred_seeds(reports: list[Report]) -> None:
+    counts: Counter[str] = sum((report.counts for report in reports[:100]), Counter())
+    assert [kind for kind in KINDS if not counts[kind]] == []
+
+
+def test_a_seed_is_the_same_world_in_another_process_under_another_hash_seed(reports: list[Report]) -> None:
+    for seed, hash_seed in ((3, "1"), (11, "4321")):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.simulation", "--seed", str(seed), "--quiet"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert f"trace {reports[seed].trace}" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_federation_without_this_safeguard_is_found_out(mutant: Mutant) -> None:
+    assert hunt(mutant, seeds=SEEDS) is not None
+
+
+def test_500_edges_of_which_a_tenth_leaves_in_each_round_lose_no_round() -> None:
+    began = time.perf_counter()
+    report, lost = comings_and_goings(edges=500, rounds=100, leaves=0.1)
+    assert (report.violation, report.rounds, lost) == (None, 100, 0)
+    assert time.perf_counter() - began < 60
+
+
+def test_a_third_of_the_edges_leaving_in_each_round_loses_no_round() -> None:
+    report, lost = comings_and_goings(edges=200, rounds=20, leaves=0.3)
+    assert (report.violation, report.rounds, lost) == (None, 20, 0)
+
+
+def test_a_fleet_comes_back_to_a_restarted_hub_in_no_rush_and_soon() -> None:
+    calm = storm(edges=500)
+    assert calm.report.violation is None
+    assert calm.peak <= 0.08
+    assert calm.back <= 50.0
+
+
+def test_a_fleet_without_jitter_is_found_to_rush() -> None:
+    class Stubborn(Patience):
+        def delay(self, attempt: int, dice: random.Random) -> float:
+            return min(self.cap, self.base * 2.0 ** min(attempt - 1, 30))
+
+    assert storm(edges=100, patience=Stubborn(first=1e9, again=1e9)).peak > 0.5
+
+
+# --- the simulation itself ---
+
+
+def world_of_two() -> tuple[VirtualLoop, Network]:
+    loop = VirtualLoop(random.Random(1))
+    loop.network = Network(loop, random.Random(1), lambda name, chunk: None, Weather(delay=0.01, split=0.5))
+    return loop, loop.network
+
+
+def run(loop: VirtualLoop, story: object, *others: Machine) -> object:
+    machine = Machine("test", loop)
+    try:
+        return loop.run_until_complete(machine.start(story))  # type: ignore[arg-type]
+    finally:
+        loop.bury([machine, *others])
+        loop.close()
+
+
+def test_an_hour_passes_at_once() -> None:
+    loop, _ = world_of_two()
+    began = loop.time()
+    run(loop, asyncio.sleep(3600))
+    assert loop.time() == pytest.approx(began + 3600)
+
+
+def test_waiting_for_what_never_comes_is_noticed() -> None:
+    loop, _ = world_of_two()
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(Stuck):
+        run(loop, wait())
+
+
+def test_bytes_arrive_in_order_however_they_were_cut() -> None:
+    loop, network = world_of_two()
+    sent = [bytes([number]) * 50 for number in range(100)]
+
+    async def talk() -> bytes:
+        async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            body.append(await reader.read())
+            writer.close()
+
+        body: list[bytes] = []
+        await loop.create_server(
+            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), heard, loop=loop)
+        )
+        reader = asyncio.StreamReader(loop=loop)
+        transport, _ = await loop.create_connection(
+            lambda: asyncio.StreamReaderProtocol(reader, loop=loop), "127.0.0.1", 8765
+        )
+        for piece in sent:
+            transport.write(piece)
+            await asyncio.sleep(0.001)
+        transport.write_eof()
+        await reader.read()
+        return body[0]
+
+    assert run(loop, talk()) == b"".join(sent)
+    assert network.splits > 10
+
+
+def test_what_dies_does_not_clean_up() -> None:
+    loop, _ = world_of_two()
+    done: list[str] = []
+
+    async def life() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            done.append("cleaned up")
+
+    machine = Machine("victim", loop)
+
+    async def story() -> list[str]:
+        machine.start(life())
+        await asyncio.sleep(1)
+        machine.die()
+        await asyncio.sleep(100)
+        return list(done)
+
+    assert run(loop, story(), machine) == []
+
+
+def simulated_disk(seed: int) -> tuple[Platters, SimulatedDisk, Path]:
+    platters = Platters(random.Random(seed))
+    disk, folder = SimulatedDisk(platters, lambda verb: None), Path("/run")
+    disk.make_folder(folder)
+    return platters, disk, folder
+
+
+def after_a_power_cut(seed: int, *, synced: bool) -> tuple[bytes, ...] | None:
+    """Write two records, with or without syncing the first and its name; what a power cut leaves."""
+    platters, disk, folder = simulated_disk(seed)
+    file = folder / "spool"
+    disk.write(file, [b"first", b"half"])
+    if synced:
+        disk.sync(file)
+        disk.sync_folder(folder)
+    disk.append(file, [b"second"])
+    platters.power_cut()
+    return (disk.read(file),) if disk.names(folder) else None
+
+
+def test_what_was_synced_survives_a_power_cut_and_what_was_not_may_be_torn() -> None:
+    whole = b"firsthalfsecond"
+    left = {after_a_power_cut(seed, synced=True) for seed in range(200)}
+    assert all(body is not None and body[0].startswith(b"firsthalf") for body in left)
+    assert {(whole,), (b"firsthalf",)} < left
+    left = {after_a_power_cut(seed, synced=False) for seed in range(200)}
+    assert {None, (whole,), (b"",)} < left
+
+
+def test_a_rename_that_was_not_synced_is_kept_or_lost_but_never_half() -> None:
+    outcomes = set()
+    for seed in range(100):
+        platters, disk, folder = simulated_disk(seed)
+        for name, body in (("old", b"1"), ("new", b"2")):
+            disk.write(folder / name, [body])
+            disk.sync(folder / name)
+        disk.sync_folder(folder)
+        disk.rename(folder / "new", folder / "old")
+        platters.power_cut()
+        outcomes.add(tuple((name, disk.read(folder / name)) for name in disk.names(folder)))
+    assert outcomes == {(("new", b"2"), ("old", b"1")), (("old", b"2"),)}
+
+
+def test_a_move_between_folders_never_loses_the_file() -> None:
+    outcomes = set()
+    for seed in range(100):
+        platters, disk, folder = simulated_disk(seed)
+        other = Path("/other")
+        disk.make_folder(other)
+        disk.write(folder / "file", [b"1"])
+        disk.sync(folder / "file")
+        disk.sync_folder(folder)
+        disk.rename(folder / "file", other / "file")
+        platters.power_cut()
+        outcomes.add((tuple(disk.names(folder)), tuple(disk.names(other))))
+    assert ((), ()) not in outcomes
+    assert len(outcomes) > 1
