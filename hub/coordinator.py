@@ -106,6 +106,8 @@ class Coordinator:
         # A try that is taken up again keeps its number, and so the next one gets another: an edge that has answered
         # a task does not answer a second one of the same name.
         abandoned = self.reopened.opening.attempt - 1 if self.reopened else 0
+        if not self.reopened:
+            await self.journal.abandon_round()  # one that was found open and is not gone on with
         began, at_first = self.clock(), True
         code = ExitCode.DONE
         while (reason := self.progress.finished(self.newest.number)) is None:
@@ -158,14 +160,11 @@ class Coordinator:
         self.reopened = None
         outcome = await self._listen(round, tally)
         if outcome is Outcome.TOO_FEW_ANSWERED:
-            if self._spools:
-                await self.journal.abandon_round()
+            await self.journal.abandon_round()
             self._abandon(round, tally)
             return False
         model, memory = await asyncio.to_thread(self._next_model, round.number, tally.state)
-        self.newest = await self.journal.commit(
-            number=round.number, attempt=round.attempt, model=model, memory=memory, spooled=self._spools
-        )
+        self.newest = await self.journal.commit(number=round.number, attempt=round.attempt, model=model, memory=memory)
         self.feed.publish(RoundCommitted(round=round.number, model=self.newest.sha256))
         by, metrics = await self._evaluate()
         if metrics:
@@ -198,7 +197,7 @@ class Coordinator:
             algorithm=self.algorithm.name,
             plan=self.plan,
         )
-        if self._spools:
+        if self.settings.durability == "update":
             await self.journal.open_round(opening)
         round, tally = self._open(opening, seconds=opening.seconds, chosen=chosen)
         self.feed.publish(
@@ -259,11 +258,6 @@ class Coordinator:
             task=self._training(round, now),
         )
         return round, tally
-
-    @property
-    def _spools(self) -> bool:
-        """Whether accepted updates are written down before they are acknowledged."""
-        return self.settings.durability == "update"
 
     def _training(self, round: Round, now: float) -> Broadcast:
         return self._broadcast(
@@ -328,8 +322,7 @@ class Coordinator:
             if isinstance(judged, Admitted):
                 round.answered.add(edge)
                 after = arrived - tally.started
-                if self._spools:
-                    await self.journal.keep(Kept(edge=edge, after=after), heard.data)
+                await self.journal.keep(Kept(edge=edge, after=after), heard.data)
                 accepted = UpdateAccepted(
                     round=round.number,
                     edge=edge,
@@ -366,7 +359,7 @@ class Coordinator:
 
     async def _settle(self, tally: Tally) -> None:
         """Make the updates that count durable, and only then acknowledge them."""
-        if tally.unsettled and self._spools:
+        if tally.unsettled:
             await self.journal.settle()
         for update, accepted in tally.unsettled:
             self._receipt(accepted.edge, update)

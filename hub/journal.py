@@ -139,29 +139,27 @@ class Journal:
         await self._do(self._spooling.open, opening)
 
     async def keep(self, kept: Kept, message: memoryview) -> None:
-        """Take in an accepted update, as it came over the wire. It is kept for good after the next `settle`."""
-        await self._do(self._spooling.add, kept, message)
+        """Take in an accepted update, as it came over the wire; it is kept for good after the next `settle`.
+
+        In a round that was not opened here (`durability = round`), nothing is kept.
+        """
+        if self._spooling.is_open:
+            await self._do(self._spooling.add, kept, message)
 
     async def settle(self) -> None:
         """Return when all updates taken in are kept for good, and may be acknowledged."""
-        await self._do(self._spooling.sync)
+        if self._spooling.is_open:
+            await self._do(self._spooling.sync)
 
     async def abandon_round(self) -> None:
         """Forget the open round."""
-        await self._do(self._spooling.close)
+        if self._spooling.is_open:
+            await self._do(self._spooling.close)
 
-    async def commit(
-        self, *, number: int, attempt: int, model: Tensors, memory: Tensors, spooled: bool = False
-    ) -> Committed:
-        """Keep a round's model; when this returns, the round is committed whatever happens next.
-
-        Args:
-            number, attempt: of the round.
-            model, memory: what it led to.
-            spooled: whether its updates are in the spool, which is closed then.
-        """
+    async def commit(self, *, number: int, attempt: int, model: Tensors, memory: Tensors) -> Committed:
+        """Keep a round's model; when this returns, the round is committed whatever happens next."""
         committed = await self._do(self._commit, number, attempt, model, memory)
-        if spooled:
+        if self._spooling.is_open:
             kept = self._updates / f"r{number:05d}.updates" if self._keep_updates else None
             await self._do(lambda: self._spooling.close(keep_as=kept))
         await self._do(self._tidy)

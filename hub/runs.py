@@ -185,7 +185,7 @@ async def resume_run(
             algorithm=algorithm(settings.algorithm, lr=settings.lr),
             newest=run.newest,
             evaluations=run.evaluations,
-            open=run.open if settings.durability == "update" else None,
+            open=run.open,
             journal=journal,
         )
 

@@ -20,6 +20,7 @@ from hub.feed import Feed, Follower
 from hub.rules.admission import Gate
 from hub.rules.progress import Progress
 from hub.runs import Contract, Run, Wishes, ask_app, begin_run, open_run_of, resume_run
+from hub.spool import Opening
 from hub.views.log import follow_log
 from hub.views.record import record
 from hub.views.summary import Summary, sum_up
@@ -194,8 +195,7 @@ class Hub:
             gate=Gate(run.id, ModelSpec.of(run.newest.model), settings.max_examples),
             progress=_progress(run),
             newest=run.newest,
-            # What was asked with other settings is asked again.
-            reopened=run.open if run.open and run.open.opening.plan == plan else None,
+            reopened=run.open if run.open and _same_terms(run.open.opening, run, plan) else None,
             roster=self.roster,
             inbox=self._inbox,
             feed=self.feed,
@@ -278,6 +278,11 @@ class Hub:
         """End because the hub is pointless without what failed."""
         self._failure = failure
         self.stop()
+
+
+def _same_terms(opening: Opening, run: Run, plan: Plan) -> bool:
+    """Tell whether a round was asked as it would be now; if not, what came in does not fit, and it is asked again."""
+    return opening.plan == plan and opening.algorithm == run.algorithm.name and run.settings.durability == "update"
 
 
 def _progress(run: Run) -> Progress:

@@ -65,6 +65,8 @@ class Spool:
         self._disk = disk
         self._path = folder / "none"
         self._length = 0
+        self.is_open = False
+        """Whether a round is open here."""
 
     def open(self, opening: Opening) -> None:
         """Begin a round: durable when this returns."""
@@ -74,6 +76,7 @@ class Spool:
         self._disk.sync(self._path)
         self._disk.sync_folder(self._folder)
         self._length = sum(len(part) for part in record)
+        self.is_open = True
 
     def add(self, kept: Kept, message: memoryview) -> None:
         """Add an accepted update; it is durable after the next `sync`. If it fails, the spool is as it was."""
@@ -128,6 +131,7 @@ class Spool:
             self._disk.cut(self._path, self._length)
             self._disk.sync(self._path)
             self._disk.sync_folder(self._folder)
+            self.is_open = True
         return found, ". ".join(lost)
 
     def close(self, *, keep_as: Path | None = None) -> None:
@@ -136,6 +140,7 @@ class Spool:
             self._disk.remove(self._path)
         else:
             self._disk.rename(self._path, keep_as)
+        self.is_open = False
 
 
 def read_spool(body: bytes) -> tuple[Spooled | None, int]:

@@ -45,9 +45,7 @@ async def write_run(folder: Path) -> None:
             await journal.open_round(opening(round=number, model=newest.sha256))
             for at, edge in enumerate(EDGES):
                 await journal.keep(*answer(edge, at / 8, size=30))
-            newest = await journal.commit(
-                number=number, attempt=1, model=model(number), memory=memory(number), spooled=True
-            )
+            newest = await journal.commit(number=number, attempt=1, model=model(number), memory=memory(number))
             await journal.evaluated(number, {"accuracy": number / 7})
         await journal.open_round(opening(round=ROUNDS + 1, model=newest.sha256))
         for at, edge in enumerate(EDGES[:2]):

@@ -179,15 +179,14 @@ async def noise(of: Sizes) -> list[Row]:
             for life in lives:
                 life.cancel()
         await hub.until(lambda: len(hub.all("EdgeLeft")) >= count)
-        while hub.files > files:
-            await asyncio.sleep(0.05)
         p99, most = await hub.lag()
+        left = hub.files - files
         lines = len(hub.all("EdgeLeft")) + len(hub.all("StrangerRefused"))
         again = hub.rss
     return [
         Row("C1", f"{count:,} edges join in", f"{seconds:.1f} s (lag p99 {lag[0]:.0f} ms)", "", True),
         Row("C1", "memory for an idle edge", f"{each:.1f} KiB", "17.6 KiB", each <= 17.6),
-        Row("C1", "file descriptors left", "0", "0", True),
+        Row("C1", "file descriptors left", str(left), "0", left <= 0),
         Row("C1", "RSS after all have gone", f"{again - memory:+.1f} MiB", "", True),
         Row("C12", f"{count:,} sockets cut at once: lines of facts", f"{lines:,}", f"{count:,}", lines <= count),
         Row("C12", "other lines on stderr", str(len(hub.noise)), "0", not hub.noise),
@@ -296,13 +295,13 @@ ALL: dict[str, Callable[[Sizes], Awaitable[list[Row]]]] = {
 
 
 async def _run(names: list[str], of: Sizes) -> bool:
-    table = Table("promise", "what", "figure", "bound", "kept")
     kept = True
     for name in names:
+        table = Table("promise", "what", "figure", "bound", "kept", title=name)
         for row in await ALL[name](of):
             table.add_row(row.promise, row.what, row.figure, row.bound, "yes" if row.kept else "NO")
             kept = kept and row.kept
-    Console(width=150).print(table)
+        Console(width=140).print(table)
     return kept
 
 

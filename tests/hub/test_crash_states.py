@@ -109,7 +109,7 @@ class Run:
         assert self.owed.open
         self.owe(replace(self.owed, coming=sha256(model(number))))
         committed = await journal.commit(
-            number=number, attempt=self.owed.open.attempt, model=model(number), memory=memory(number), spooled=True
+            number=number, attempt=self.owed.open.attempt, model=model(number), memory=memory(number)
         )
         self.owe(
             replace(self.owed, committed=(*self.owed.committed, committed.sha256), coming="", open=None, durable=0)

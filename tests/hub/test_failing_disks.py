@@ -61,7 +61,7 @@ async def play(folder: Path, disk: FailingDisk, *, patience: int = 3) -> Done:
                 await journal.keep(kept, message)
             await journal.settle()
             done.acknowledged = len(ABC)
-            await journal.commit(number=2, attempt=1, model=model(2), memory=memory(2), spooled=True)
+            await journal.commit(number=2, attempt=1, model=model(2), memory=memory(2))
             done.committed = True
             await journal.evaluated(2, {"accuracy": 0.5})
             done.evaluated = True
