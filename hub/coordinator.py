@@ -146,11 +146,11 @@ class Coordinator:
         needed = self.settings.wait_for if at_first else 1
 
         def missing() -> bool:
-            without_judge = at_first and self.evaluator_expected and not self.roster.ids(Role.EVALUATOR)
-            return not self.stopping and (without_judge or len(self.roster.ids(Role.TRAINER)) < needed)
+            without_judge = at_first and self.evaluator_expected and not self.roster.count(Role.EVALUATOR)
+            return not self.stopping and (without_judge or self.roster.count(Role.TRAINER) < needed)
 
         if missing():
-            self.feed.publish(WaitingForEdges(here=len(self.roster.ids(Role.TRAINER)), needed=needed))
+            self.feed.publish(WaitingForEdges(here=self.roster.count(Role.TRAINER), needed=needed))
         while missing():
             self._note(await self.inbox.next())
 

@@ -139,7 +139,7 @@ class Watched(Connection):
             wire.setsockopt(socket.IPPROTO_TCP, _NOT_SENT, _MOST_NOT_SENT)
         self.recv_messages.pause = self._stop_reading
         self.recv_messages.resume = self._go_on_reading
-        self._timer = self.loop.call_later(self._limits.window / 3, self._look)
+        self._timer = self.loop.call_later(self._limits.window / 4, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
@@ -211,9 +211,9 @@ class Watched(Connection):
         return (self.protocol.current_size or 0) + len(self.protocol.reader.buffer)
 
     def _look(self) -> None:
-        """Look after the connection, three times in a window."""
+        """Look after the connection, four times in a window."""
         limits, now = self._limits, self.loop.time()
-        self._timer = self.loop.call_later(limits.window / 3, self._look)
+        self._timer = self.loop.call_later(limits.window / 4, self._look)
         if self.paused and (unsent := self.transport.get_write_buffer_size()) < self._unsent:
             self._moved, self._unsent = now, unsent
         read_until = self._stopped_at if self._stops else now

@@ -78,9 +78,11 @@ class Inbox:
             self._items.append(item)
             self._filled.set()
 
-    async def put(self, item: Item) -> None:
-        """Put an item in, and wait until there is room again: the session that waits here reads no further."""
-        self.post(item)
+    async def has_room(self) -> None:
+        """Wait until there is room: the session that waits here reads no further.
+
+        It must not hold on to what it has put in: the reader may have done with that long before there is room.
+        """
         while len(self._items) > self._room and not self._closed:
             self._drained.clear()
             await self._drained.wait()

@@ -1,5 +1,6 @@
 """Who is here: one session for each edge, where a returning edge takes the place of its old connection."""
 
+from collections import Counter
 from typing import Protocol
 
 from shared.codec import Frame
@@ -51,10 +52,14 @@ class Roster:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self._counts: Counter[Role] = Counter()
 
     def add(self, session: Session) -> Session | None:
         """Take in a session; give back the one whose place it takes, if any."""
         replaced = self._sessions.pop(session.edge, None)
+        if replaced:
+            self._counts[replaced.role] -= 1
+        self._counts[session.role] += 1
         self._sessions[session.edge] = session
         return replaced
 
@@ -63,7 +68,12 @@ class Roster:
         if self._sessions.get(session.edge) is not session:
             return False
         del self._sessions[session.edge]
+        self._counts[session.role] -= 1
         return True
+
+    def count(self, role: Role) -> int:
+        """Tell how many are here in this role; asked at each coming and going, so it must not look at everybody."""
+        return self._counts[role]
 
     def ids(self, role: Role) -> list[str]:
         """List who is here in this role, in alphabetical order."""

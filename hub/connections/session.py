@@ -95,17 +95,23 @@ class EdgeSession:
 
     async def read(self, inbox: Inbox, clock: Callable[[], float]) -> str:
         """Hand on what the edge says until it leaves; give its reason."""
-        while True:
-            heard = await self._link.receive()
-            match heard.message:
-                case Update() | Evaluation():
-                    await inbox.put(Answered(self.edge, heard, clock()))  # type: ignore[arg-type]  # narrowed by match
-                case Goodbye() as goodbye:
-                    heard.release()
-                    return goodbye.reason or goodbye.code
-                case Hello() | Ready():
-                    heard.release()
-                    raise ProtocolError("Hello and Ready are said once, at the beginning")
+        while (reason := await self._hear(inbox, clock)) is None:
+            await inbox.has_room()
+        return reason
+
+    async def _hear(self, inbox: Inbox, clock: Callable[[], float]) -> str | None:
+        """Hand on one message. It must not outlive this call: 200 edges that wait would keep 200 models in memory."""
+        heard = await self._link.receive()
+        match heard.message:
+            case Update() | Evaluation():
+                inbox.post(Answered(self.edge, heard, clock()))  # type: ignore[arg-type]  # narrowed by match
+                return None
+            case Goodbye() as goodbye:
+                heard.release()
+                return goodbye.reason or goodbye.code
+            case Hello() | Ready():
+                heard.release()
+                raise ProtocolError("Hello and Ready are said once, at the beginning")
 
 
 class Reception:
@@ -185,9 +191,7 @@ class Reception:
         welcome = await self._welcome(version)
         await link.send(welcome)
         link.expect(ModelSpec(welcome.spec))
-        heard = await link.receive()
-        heard.release()
-        ready = heard.message
+        ready = await _next(link)
         if isinstance(ready, Goodbye):
             self._feed.publish(StrangerRefused(peer=link.peer, reason=f"{hello.edge} left: {ready.reason}"))
             return
@@ -228,7 +232,7 @@ class Reception:
 
     @property
     def _here(self) -> int:
-        return len(self._roster.ids(Role.TRAINER))
+        return self._roster.count(Role.TRAINER)
 
     async def _tell(self, link: Link[ToHub]) -> None:
         """Tell a watcher the news until it leaves or the feed ends."""
@@ -245,3 +249,12 @@ class Reception:
             self._feed.forget(follower)
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
+
+
+async def _next(link: Link[ToHub]) -> ToHub:
+    """Hear a message that has nothing in it but its header."""
+    heard = await link.receive()
+    heard.release()
+    if heard.segments:
+        raise ProtocolError("no tensors belong here")
+    return heard.message

@@ -35,6 +35,8 @@ from hub.views.words import names, number, short
 from shared.console import printable, say, size
 from shared.messages import Role
 
+_STRANGERS_SHOWN = 20  # of each second
+
 
 async def follow_log(follower: Follower, style: str) -> None:
     """Write the log to stderr until the feed ends: `pretty`, `json`, or `auto`, which is pretty on a terminal only."""
@@ -73,6 +75,7 @@ class PrettyLog:
         self._known: set[str] = set()
         self._here = 0
         self._answered = 0
+        self._second, self._strangers = 0.0, 0
         self._bar = Progress(
             TextColumn("{task.description}", style="dim"),
             BarColumn(bar_width=24),
@@ -89,6 +92,7 @@ class PrettyLog:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._say_unseen()
         self._live.__exit__(None, None, None)
 
     def take(self, stamped: Stamped) -> None:
@@ -114,7 +118,7 @@ class PrettyLog:
                 self._here = fact.here
                 self._went[fact.edge] = fact.reason
             case StrangerRefused():
-                self._line(f"turned away {fact.peer}: {fact.reason}", "yellow")
+                self._turned_away(stamped.time, fact)
             case WaitingForEdges():
                 self._flush()
                 if self._console.is_terminal:
@@ -189,8 +193,23 @@ class PrettyLog:
             notes.append("refused: " + names([f"{edge} ({code})" for edge, code in refused.items()]))
         return "; ".join(notes)
 
+    def _turned_away(self, time: float, fact: StrangerRefused) -> None:
+        """Show a stranger, unless there are so many that everything else would scroll away."""
+        if time - self._second >= 1.0:
+            self._say_unseen()
+            self._second, self._strangers = time, 0
+        self._strangers += 1
+        if self._strangers <= _STRANGERS_SHOWN:
+            self._line(f"turned away {fact.peer}: {fact.reason}", "yellow")
+
+    def _say_unseen(self) -> None:
+        if (unseen := self._strangers - _STRANGERS_SHOWN) > 0:
+            self._line(f"turned away {unseen} more", "yellow")
+        self._strangers = 0
+
     def _flush(self) -> None:
         """Say who came since the last round, and who went and did not come back."""
+        self._say_unseen()
         new = [edge for edge in self._came if edge not in self._known]
         for word, edges in (("joined", new), ("back", [edge for edge in self._came if edge in self._known])):
             if edges:

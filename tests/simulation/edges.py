@@ -16,7 +16,7 @@ from shared.errors import LinkClosed, ProtocolError, Unreachable
 from shared.link import Link, connect
 from shared.messages import Evaluate, Evaluation, Hello, Ready, Receipt, Role, ToEdge, Train, Update, Welcome
 from shared.tensors import ModelSpec, Tensors
-from tests.simulation.referee import Made, Referee
+from tests.simulation.referee import EXAMPLES, Made, Referee
 from tests.together.bad_updates import BAD
 
 
@@ -49,7 +49,8 @@ class PureLearner:
     pace: Callable[[], float]
 
     async def prepare(self, welcome: Welcome) -> Holdings:
-        return Holdings(500, 50_000)
+        self.referee.joins(self.edge, self.incarnation)
+        return Holdings(EXAMPLES, 100 * EXAMPLES)
 
     async def train(self, task: Train, model: Tensors) -> Trained:
         self.referee.begins(self.edge, self.incarnation, task)
@@ -101,7 +102,7 @@ class HostileEdge:
             return
         spec = ModelSpec(welcome.spec)
         link.expect(spec)
-        await link.send(Ready(examples=500, data_bytes=1))
+        await link.send(Ready(examples=EXAMPLES, data_bytes=1))
         model: Tensors = {}
         sent: list[Frame] = []
         if self.dice.random() < 0.2:

@@ -90,7 +90,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = 1000.0
         self._dice = dice
         self._clock_resolution = 1e-9
-        self._turns = 0
+        self._turns = self._set = 0
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._burying = False
         self._free: dict[int, tuple[object, float]] = {}
         self.network: Any = None
@@ -109,22 +110,29 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._now
 
+    def call_at(
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call at a time; of timers for the same time, the one that was set first comes first."""
+        self._check_closed()
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._set += 1
+        heapq.heappush(self._timers, (when, self._set, timer))
+        return timer
+
     def _run_once(self) -> None:
         """Do one turn, as asyncio's own loop does, but without a selector, and only for machines that live."""
-        scheduled, ready = self._scheduled, self._ready
-        while scheduled and scheduled[0]._cancelled:
-            self._timer_cancelled_count -= 1
-            heapq.heappop(scheduled)._scheduled = False
+        timers, ready = self._timers, self._ready
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
         if ready or self._stopping:
             self._now += _STEP
-        elif scheduled:
-            self._now = max(self._now, scheduled[0]._when)
+        elif timers:
+            self._now = max(self._now, timers[0][0])
         else:
             raise Stuck("nothing is ready, and no timer is set")
-        while scheduled and scheduled[0]._when <= self._now:
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False
-            ready.append(handle)
+        while timers and timers[0][0] <= self._now:
+            ready.append(heapq.heappop(timers)[2])
         self._turns += 1
         if self._turns > _TURNS:
             raise Stuck(f"{_TURNS} turns of the loop")
@@ -189,6 +197,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self.call_at(begin, work)
         self.call_at(begin + took, deliver)
         return future
+
+    def close(self) -> None:
+        self._timers.clear()
+        super().close()
 
     async def shutdown_default_executor(self) -> None:
         """There is none."""

@@ -13,6 +13,9 @@ from hub.events import Fact
 from shared.messages import Receipt, Train
 from shared.tensors import Tensors, sha256
 
+EXAMPLES = 500
+"""How many examples each edge says it has on joining."""
+
 _GRID = 2.0**-32
 _HONEST_REFUSALS = ("late", "stale", "duplicate", "unasked")
 
@@ -40,9 +43,11 @@ class Open:
     goal: int
     quorum: int
     model: str
-    accepted: dict[str, list[tuple[Made, int | None]]] = field(default_factory=dict)
-    """What counts, with its weight; several candidates where a crash left it open which it was."""
+    accepted: dict[str, list[Made]] = field(default_factory=dict)
+    """What counts; several candidates where a crash left it open which it was."""
     acknowledged: set[str] = field(default_factory=set)
+    losses: list[float] = field(default_factory=list)
+    """What the mean loss can be, once the round is committed."""
 
 
 Header = tuple[str, int, int, str]
@@ -65,7 +70,7 @@ class Referee:
         self.honest: set[str] = set()
         self._made: dict[tuple[str, Header], list[Made]] = {}
         self._begun: set[tuple[int, str, int, int]] = set()
-        self._acknowledged: set[tuple[str, int, int]] = set()
+        self._counted: dict[int, tuple[int, int] | None] = {}
         self._newest_try = (0, 0)
         self._given_up: Open | None = None
         self._given_up_tries: set[tuple[int, int]] = set()
@@ -77,6 +82,11 @@ class Referee:
 
     # --- what edges do ---
 
+    def joins(self, edge: str, incarnation: int) -> None:
+        """An edge has its Welcome. What counts of it already, the hub must not ask for again on this connection."""
+        now = self.open
+        self._counted[incarnation] = (now.round, now.attempt) if now and edge in now.accepted else None
+
     def begins(self, edge: str, incarnation: int, task: Train) -> None:
         """An edge begins to train."""
         key = (incarnation, task.run, task.round, task.attempt)
@@ -84,7 +94,7 @@ class Referee:
         if promised and key in self._begun:
             raise Violation(f"{edge} trains round {task.round}, try {task.attempt} again")
         self._begun.add(key)
-        if promised and (edge, task.round, task.attempt) in self._acknowledged:
+        if promised and self._counted.get(incarnation) == (task.round, task.attempt):
             raise Violation(f"{edge} trains round {task.round}, try {task.attempt} although its update was accepted")
         if task.model not in self.models:
             raise Violation(f"{edge} was sent model {task.model[:12]}, which no committed round led to")
@@ -103,7 +113,6 @@ class Referee:
     def receipt(self, edge: str, receipt: Receipt) -> None:
         """An edge reads what became of its update."""
         if receipt.accepted:
-            self._acknowledged.add((edge, receipt.round, receipt.attempt))
             now = self.open
             if now and (now.round, now.attempt) == (receipt.round, receipt.attempt):
                 if edge not in now.accepted and not self.restarted:
@@ -210,7 +219,7 @@ class Referee:
                 made = self._made.get((edge, (self.run, now.round, now.attempt, now.model)), [])
                 if not made or edge not in now.cohort:
                     raise Violation(f"{edge} has answered round {now.round} without having made an update")
-                now.accepted[edge] = [(one, None) for one in made]
+                now.accepted[edge] = list(made)
 
     def _accept(self, fact: events.UpdateAccepted) -> None:
         now = self.open
@@ -224,9 +233,9 @@ class Referee:
         fitting = [one for one in made if one.loss == fact.loss and one.examples == fact.examples]
         if not fitting:
             raise Violation(f"{fact} is not what {fact.edge} made for round {now.round}, try {now.attempt}")
-        if not 1 <= fact.weight <= fact.examples:
-            raise Violation(f"{fact} weighs too much")
-        now.accepted[fact.edge] = [(fitting[0], fact.weight)]
+        if fact.weight != weight_of(fitting[0]):
+            raise Violation(f"{fact} has another weight than {weight_of(fitting[0])}")
+        now.accepted[fact.edge] = fitting[:1]
         self.accepted += 1
 
     def _current(self, round: int, attempt: int) -> Open:
@@ -242,27 +251,30 @@ class Referee:
             raise Violation(f"round {now.round} was committed with {len(now.accepted)} of {now.quorum} updates")
         before = self.models[now.model]
         for chosen in product(*now.accepted.values()):
-            pairs = [(made, made.examples if weight is None else weight) for made, weight in chosen]
+            pairs = [(made, weight_of(made)) for made in chosen]
             after = exact_mean(before, pairs)
             if sha256(after) == model:
-                break
-        else:
+                check_plainly(before, after, pairs)
+                self.models[model] = after
+                now.losses.append(
+                    sum(made.loss * weight for made, weight in pairs) / sum(weight for _, weight in pairs)
+                )
+        if not now.losses:
             raise Violation(f"the model of round {now.round} is not the mean of {sorted(now.accepted)}")
-        now.accepted = {edge: [pick] for edge, pick in zip(now.accepted, chosen, strict=True)}
-        check_plainly(before, after, pairs)
-        self.models[model] = after
         self.committed.append(model)
 
     def _closed(self, fact: events.RoundClosed) -> None:
         now = self._current(fact.round, fact.attempt)
         if fact.answered != len(now.accepted) or fact.round != self.last or fact.model != self.committed[-1]:
             raise Violation(f"{fact}, but {len(now.accepted)} were accepted, {self.last} was committed")
-        weights = [(made, made.examples if weight is None else weight) for ((made, weight),) in now.accepted.values()]
-        total = sum(weight for _, weight in weights)
-        loss = sum(made.loss * weight for made, weight in weights) / total
-        if fact.loss is None or not math.isclose(fact.loss, loss, rel_tol=1e-9):
-            raise Violation(f"{fact}: the sum of weights is {total}, which makes the loss {loss}")
+        if fact.loss is None or not any(math.isclose(fact.loss, loss, rel_tol=1e-9) for loss in now.losses):
+            raise Violation(f"{fact}: the weights of what was accepted make the loss {now.losses}")
         self.open = None
+
+
+def weight_of(made: Made) -> int:
+    """Give what an update weighs: its examples, but at most ten times the median of what edges say they have."""
+    return min(made.examples, 10 * EXAMPLES)
 
 
 def exact_mean(before: Tensors, pairs: list[tuple[Made, int]]) -> Tensors:

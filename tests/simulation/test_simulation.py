@@ -5,7 +5,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -26,6 +25,14 @@ SEEDS = 200
 @pytest.fixture(scope="module")
 def reports() -> list[Report]:
     return [simulate(seed) for seed in range(SEEDS)]
+
+
+def simulation(*arguments: str, **environment: str) -> str:
+    """Give what `python -m tests.simulation` says."""
+    command = [sys.executable, "-m", "tests.simulation", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
 
 
 # --- the promises ---
@@ -51,15 +58,8 @@ def test_every_kind_of_fault_happens_within_a_hundred_seeds(reports: list[Report
 
 def test_a_seed_is_the_same_world_in_another_process_under_another_hash_seed(reports: list[Report]) -> None:
     for seed, hash_seed in ((3, "1"), (11, "4321")):
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.simulation", "--seed", str(seed), "--quiet"],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert f"trace {reports[seed].trace}" in done.stdout, done.stderr
+        told = simulation("--seed", str(seed), "--quiet", PYTHONHASHSEED=hash_seed)
+        assert f"trace {reports[seed].trace}" in told
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -67,15 +67,17 @@ def test_a_federation_without_this_safeguard_is_found_out(mutant: Mutant) -> Non
     assert hunt(mutant, seeds=SEEDS) is not None
 
 
+@pytest.mark.timeout(300)
 def test_500_edges_of_which_a_tenth_leaves_in_each_round_lose_no_round() -> None:
-    began = time.perf_counter()
-    report, lost = comings_and_goings(edges=500, rounds=100, leaves=0.1)
-    assert (report.violation, report.rounds, lost) == (None, 100, 0)
-    assert time.perf_counter() - began < 60
+    # In a process of its own, because measuring coverage here doubles the time; a busy machine is no failure.
+    told = simulation("--fleet", "500", "--rounds", "100")
+    assert told.startswith("100 rounds, ")
+    assert " 0 rounds lost, None\n" in told
+    assert float(told.split()[-4]) < 60
 
 
 def test_a_third_of_the_edges_leaving_in_each_round_loses_no_round() -> None:
-    report, lost = comings_and_goings(edges=200, rounds=20, leaves=0.3)
+    report, lost = comings_and_goings(edges=100, rounds=20, leaves=0.3)
     assert (report.violation, report.rounds, lost) == (None, 20, 0)
 
 

@@ -1,15 +1,20 @@
 """Abuse of a hub on real sockets, small and with short limits; `python -m tests.abuse` has the promised sizes."""
 
 import asyncio
+import io
 import logging
+import random
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from edge.agent import Patience
 from hub.connections.turnstile import Turnstile
-from hub.events import EdgeJoined, EdgeLeft, RoundClosed, StrangerRefused, WaitingForEdges
+from hub.events import EdgeJoined, EdgeLeft, RoundClosed, Stamped, StrangerRefused, WaitingForEdges
+from hub.views.log import PrettyLog
 from shared.codec import encode
 from shared.errors import LinkClosed
 from shared.link import connect
@@ -174,6 +179,54 @@ async def test_sockets_cut_all_at_once_make_no_noise(
     assert sum("EdgeLeft" in line for line in lines) == 100
     assert [line for line in lines if not line.startswith(("{", "fedhub", "  join", "  watch"))] == []
     assert caplog.records == []
+
+
+async def test_a_flood_of_strangers_is_a_few_lines_for_people() -> None:
+    out = io.StringIO()
+    with PrettyLog(Console(file=out, width=200)) as log:
+        for number in range(5000):
+            fact = StrangerRefused(peer=f"10.0.0.1:{number}", reason="no Hello came in time")
+            log.take(Stamped(number, 100.0 + number / 2500, fact))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 42
+    assert lines[0] == "turned away 10.0.0.1:0: no Hello came in time"
+    assert [line for line in lines if "more" in line] == ["turned away 2480 more"] * 2
+
+
+# --- the loop ---
+
+
+async def test_the_event_loop_does_not_stall_while_models_are_added_up(tmp_path: Path) -> None:
+    lags = list[float]()
+    loop = asyncio.get_running_loop()
+
+    async def tick() -> None:
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0.005)
+            lags.append(loop.time() - before - 0.005)
+
+    model = {"w": np.zeros(400_000, np.float32)}
+    async with running_hub(tmp_path, model=model, wait_for=5, rounds=3) as hub, running(tick()):
+        async with fleet(hub.url, ModelSpec.of(model), 5):
+            await hub.ended()
+    assert max(lags) < 0.25
+
+
+# --- storms ---
+
+
+def test_a_fleet_whose_hub_was_away_comes_back_spread_out() -> None:
+    patience, dice, back = Patience(), random.Random(0), list[float]()
+    for _ in range(2000):
+        now, failures = 0.0, 0
+        while now < 30.0:  # each is cut at 0 and tries again after its delay
+            failures += 1
+            now += patience.delay(failures, dice)
+        back.append(now - 30.0)
+    back.sort()
+    assert max(sum(start <= at < start + 1 for at in back) for start in back) <= 0.08 * len(back)
+    assert back[int(0.95 * len(back))] <= 48.0  # 47 s for any seed; a cap of 50 s would make it 39
 
 
 # --- the end ---

@@ -6,12 +6,18 @@ from collections.abc import Callable
 
 import pytest
 
-from hub.connections.inbox import Inbox, Joined, Left, Stop
+from hub.connections.inbox import Inbox, Item, Joined, Left, Stop
 
 
 def at(time: float) -> Callable[[], float]:
     """A clock that stands still."""
     return lambda: time
+
+
+async def put(inbox: Inbox, item: Item) -> None:
+    """Say something as a session does: put it in, and wait for room before the next."""
+    inbox.post(item)
+    await inbox.has_room()
 
 
 async def waits(task: "asyncio.Task[object]") -> bool:
@@ -24,9 +30,9 @@ async def test_items_come_out_in_the_order_in_which_they_went_in() -> None:
     inbox = Inbox(at(0.0))
     items = [Joined("a", 1.0), Left("a", 2.0), Stop(3.0), Joined("b", 0.5)]
     inbox.post(items[0])
-    await inbox.put(items[1])
+    await put(inbox, items[1])
     inbox.post(items[2])
-    await inbox.put(items[3])
+    await put(inbox, items[3])
     assert [await inbox.next() for _ in items] == items
 
 
@@ -40,9 +46,9 @@ async def test_whoever_listens_hears_an_item_as_soon_as_it_is_there() -> None:
 
 async def test_a_full_line_makes_the_speaker_wait_until_there_is_room() -> None:
     inbox = Inbox(at(0.0), room=2)
-    await inbox.put(Joined("a", 1.0))
-    await inbox.put(Joined("b", 1.0))
-    third, fourth = (asyncio.create_task(inbox.put(Joined(edge, 1.0))) for edge in "cd")
+    await put(inbox, Joined("a", 1.0))
+    await put(inbox, Joined("b", 1.0))
+    third, fourth = (asyncio.create_task(put(inbox, Joined(edge, 1.0))) for edge in "cd")
     assert await waits(third)
     assert await inbox.next() == Joined("a", 1.0)
     assert await waits(third)  # there are still three
@@ -60,7 +66,7 @@ async def test_news_that_must_not_wait_goes_into_a_full_line() -> None:
 
 async def test_what_a_speaker_said_counts_though_it_left_while_it_waited() -> None:
     inbox = Inbox(at(0.0), room=0)
-    speaking = asyncio.create_task(inbox.put(Joined("a", 1.0)))
+    speaking = asyncio.create_task(put(inbox, Joined("a", 1.0)))
     assert await waits(speaking)
     speaking.cancel()
     await asyncio.wait([speaking])
@@ -108,7 +114,7 @@ async def test_many_speakers_and_one_listener_lose_nothing(room: int) -> None:
 
     async def speak(edge: str) -> None:
         for number in range(20):
-            await inbox.put(Joined(edge, number))
+            await put(inbox, Joined(edge, number))
 
     speakers = [asyncio.create_task(speak(str(edge))) for edge in range(10)]
     heard = [await inbox.next() for _ in range(200)]
