@@ -160,8 +160,10 @@ class Coordinator:
         self.reopened = None
         outcome = await self._listen(round, tally)
         if outcome is Outcome.TOO_FEW_ANSWERED:
-            await self.journal.abandon_round()
-            self._abandon(round, tally)
+            # A stop with too few answers leaves the round open where it can be gone on with: accepted means kept.
+            if not (self.stopping and self.journal.round_is_open):
+                await self.journal.abandon_round()
+                self._abandon(round, tally)
             return False
         model, memory = await asyncio.to_thread(self._next_model, round.number, tally.state)
         self.newest = await self.journal.commit(number=round.number, attempt=round.attempt, model=model, memory=memory)

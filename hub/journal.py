@@ -134,6 +134,11 @@ class Journal:
         self._keep_updates = rounds
         await self._do(self._tidy)
 
+    @property
+    def round_is_open(self) -> bool:
+        """Whether a round is open here, which a resumed run goes on with."""
+        return self._spooling.is_open
+
     async def open_round(self, opening: Opening) -> None:
         """Keep who is asked; when this returns, a crash cannot change it."""
         await self._do(self._spooling.open, opening)

@@ -34,6 +34,10 @@ _WRITE_LIMIT = 64 * 1024
 # Frames that wait for a session whose inbox is full. Each can be 256 KiB long.
 _MOST_FRAMES = 2
 
+# Connections that may wait to be accepted, and the most that asyncio accepts in one turn of its loop (40 ms for as
+# many). With its default of 100, 300 that come at once leave some that think they are connected and never are.
+_MOST_KNOCKING = 1024
+
 # websockets would log a traceback for each port scan; only a failure of our own handler is worth a line.
 _quiet = logging.getLogger("fedhub.websockets")
 _quiet.addFilter(lambda record: record.msg == "connection handler failed")
@@ -278,6 +282,7 @@ async def listen(
             compression=None,
             max_size=STRANGER_LIMIT,
             max_queue=_MOST_FRAMES,
+            backlog=_MOST_KNOCKING,
             ping_interval=None,
             open_timeout=limits.greeting,
             write_limit=_WRITE_LIMIT,

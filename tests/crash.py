@@ -126,7 +126,7 @@ async def kill_loop(folder: Path, *, kills: int, seed: int, number: signal.Signa
             )
             reading = asyncio.create_task(hub.communicate())
             # A hub takes a third of a second to begin; the instants lie on both sides of that.
-            await asyncio.wait([reading], timeout=dice.uniform(0.2, 0.7) if life < kills else 2.0)
+            await asyncio.wait([reading], timeout=dice.uniform(0.2, 1.0) if life < kills else 2.0)
             assert not reading.done(), f"the hub ended by itself:\n{reading.result()[1].decode()}"
             began = time.perf_counter()
             hub.send_signal(number)

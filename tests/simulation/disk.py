@@ -142,7 +142,7 @@ class SimulatedDisk:
     Args:
         platters: what is there.
         step: called before each change; it raises `Died` when the machine is dead or dies just now.
-        broken: names of verbs that do nothing, for mutants.
+        broken: verbs that do nothing, for mutants: `sync_folder`, or `sync` and what the file's name ends with.
     """
 
     def __init__(self, platters: Platters, step: Callable[[str], None], broken: frozenset[str] = frozenset()) -> None:
@@ -183,7 +183,7 @@ class SimulatedDisk:
 
     def sync(self, path: Path) -> None:
         self._step("sync")
-        if "sync" in self._broken:
+        if f"sync {path.suffix}" in self._broken:
             return
         self._inode(path).sync()
         self._step("synced")

@@ -72,7 +72,8 @@ MUTANTS = (
     Mutant("magnitude check", _no_content_check),
     Mutant("quorum", _no_quorum),
     Mutant("back-off cap", _no_cap),
-    Mutant("sync of files", nullcontext, frozenset({"sync"})),
+    Mutant("sync of snapshots", nullcontext, frozenset({"sync .writing"})),
+    Mutant("sync of the spool", nullcontext, frozenset({"sync .spool"})),
     Mutant("sync of folders", nullcontext, frozenset({"sync_folder"})),
 )
 

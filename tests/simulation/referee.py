@@ -153,6 +153,7 @@ class Referee:
             case events.RunEnded():
                 if fact.rounds != self.last or fact.model != self.committed[-1]:
                     raise Violation(f"{fact} but round {self.last} was the last")
+                self.restarted = True  # what a hub that is stopped leaves open, the next one goes on with
             case _:
                 pass
 
@@ -190,7 +191,7 @@ class Referee:
     def _reopened(self, fact: events.RoundReopened) -> None:
         now = self.open
         if not self.restarted:
-            raise Violation(f"{fact} without a crash")
+            raise Violation(f"{fact} without a crash or a stop")
         old = self._given_up
         if (
             now is None

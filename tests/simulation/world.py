@@ -159,7 +159,7 @@ class World:
         self.judge = Referee(MODEL)
         self.referee: Any = Guard(self.judge, self.protest)
         self.platters = Platters(random.Random(f"disk {seed}"))
-        self.folder = Path()
+        self.folder = Path("/nowhere")
         self.hub: Hub | None = None
         self.machine: Machine | None = None
         self.ended: Ended | None = None
@@ -243,7 +243,8 @@ class World:
         self.loop.stop()
 
     def note(self, line: str) -> None:
-        """Write a line into the trace."""
+        """Write a line into the trace; the folder's name is another in each process."""
+        line = line.replace(str(self.folder), "runs")
         self._trace.update(f"{self.loop.time():.6f} {line}\n".encode())
         self.log.append(f"{self.loop.time() - 1000.0:10.4f} {line}")
 

@@ -39,12 +39,32 @@ async def test_a_stop_closes_the_round_with_what_is_in(tmp_path: Path) -> None:
     assert not hub.all(RunEnded)[0].finished
 
 
-async def test_a_stop_abandons_a_round_with_too_few_answers(tmp_path: Path) -> None:
+async def test_a_stop_leaves_a_round_with_too_few_answers_open_for_later(tmp_path: Path) -> None:
+    fast, waiting = Adder(), [Adder(gate=asyncio.Event()) for _ in range(3)]
+    async with running_hub(tmp_path, wait_for=4, deadline=600) as hub:
+        port = int(hub.url.rsplit(":", 1)[1])
+        slow = [agent(hub.url, f"waits-{index}", learner) for index, learner in enumerate(waiting)]
+        async with edges(agent(hub.url, "fast", fast), *slow):
+            await hub.until(UpdateAccepted, edge="fast")
+            hub.hub.stop()
+            ended = await asyncio.wait_for(hub.ended(), 10)
+            assert (ended.summary.rounds, hub.all(RoundAbandoned)) == (0, [])
+            for learner in waiting:
+                learner.gate.set()
+            async with running_hub(tmp_path, resume=hub.folder, port=port) as again:
+                reopened = await again.until(RoundReopened)
+                assert reopened.answered == ("fast",)
+                await again.ended()
+    assert fast.trained == [(1, 1)]
+
+
+async def test_without_a_spool_a_stop_abandons_a_round_with_too_few_answers(tmp_path: Path) -> None:
     waiting = Adder(gate=asyncio.Event())
-    async with running_hub(tmp_path, rounds=9, deadline=600) as hub, edges(agent(hub.url, "waits", waiting)):
-        await waiting.begun.wait()
-        hub.hub.stop()
-        ended = await asyncio.wait_for(hub.ended(), 10)
+    async with running_hub(tmp_path, rounds=9, deadline=600, durability="round") as hub:
+        async with edges(agent(hub.url, "waits", waiting)):
+            await waiting.begun.wait()
+            hub.hub.stop()
+            ended = await asyncio.wait_for(hub.ended(), 10)
     assert len(hub.all(RoundAbandoned)) == 1
     assert ended.summary.rounds == 0
 

@@ -30,14 +30,18 @@ async def fededge(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 @asynccontextmanager
 async def longest_stall() -> AsyncIterator[list[float]]:
-    """Measure how long this event loop was away at the longest, in seconds: the one item of the list."""
-    longest = [0.0]
+    """Measure how long this event loop was busy at the longest, in seconds: by the wall's clock, and by its own.
+
+    The first counts the turns that other processes take on a busy machine, so only the second can be asserted.
+    """
+    longest = [0.0, 0.0]
 
     async def tick() -> None:
         while True:
-            before = time.perf_counter()
+            wall, own = time.perf_counter(), time.thread_time()
             await asyncio.sleep(0.005)
-            longest[0] = max(longest[0], time.perf_counter() - before - 0.005)
+            longest[0] = max(longest[0], time.perf_counter() - wall - 0.005)
+            longest[1] = max(longest[1], time.thread_time() - own)
 
     ticking = asyncio.create_task(tick())
     try:
@@ -60,8 +64,10 @@ async def test_a_hundred_phones_of_which_a_tenth_drops_out_each_round_lose_no_ro
     assert ended.code is ExitCode.DONE
     drops = sum(fact.reason != "the run is over" for fact in hub.all(EdgeLeft))
     assert drops > 150, "one in ten of a hundred, thirty times"
-    print(f"longest stall {stall[0] * 1e3:.0f} ms, {drops} drops, {ended.summary.seconds:.1f} s")
-    assert stall[0] < 0.25, f"the hub's event loop was blocked for {stall[0]:.3f} s"
+    print(
+        f"longest stall {stall[0] * 1e3:.0f} ms ({stall[1] * 1e3:.0f} ms of its own), {drops} drops, {ended.summary.seconds:.1f} s"
+    )
+    assert stall[1] < 0.25, f"the hub's event loop was busy for {stall[1]:.3f} s without a pause"
 
 
 @pytest.mark.skipif(not (DATA / "MNIST" / "raw").is_dir(), reason=f"needs the MNIST files in {DATA / 'MNIST' / 'raw'}")
