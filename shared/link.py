@@ -77,7 +77,7 @@ class Link(Generic[In]):
 
     def expect(self, spec: ModelSpec) -> None:
         """Allow incoming messages to carry the tensors of `spec` from now on, and not a byte more."""
-        self._max_tensors = len(spec.tensors)
+        self._max_tensors = len(spec.tensors) + 1  # one too many is a bad answer, to be refused with its reason
         self._limit = self._max_header + spec.nbytes + (ALIGNMENT + 5) * len(spec.tensors)
         self._connection.protocol.max_message_size = self._limit
 

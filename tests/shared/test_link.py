@@ -206,11 +206,13 @@ async def test_a_tensor_before_the_welcome_is_a_protocol_error(hub: Hub) -> None
             await there.receive()
 
 
-async def test_more_tensors_than_the_model_has_are_a_protocol_error(hub: Hub) -> None:
+async def test_one_tensor_too_many_is_for_admission_and_two_are_a_protocol_error(hub: Hub) -> None:
     async with joined(hub) as (edge, there):
         edge.expect(ModelSpec.of({"a": np.zeros(4), "b": np.zeros(4)}))
         await there.send(encode(EVALUATE, [np.zeros(1)] * 3))
-        with pytest.raises(ProtocolError, match="more than 2 tensors came"):
+        assert len((await edge.receive()).segments) == 3
+        await there.send(encode(EVALUATE, [np.zeros(1)] * 4))
+        with pytest.raises(ProtocolError, match="more than 3 tensors came"):
             await edge.receive()
 
 

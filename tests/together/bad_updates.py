@@ -20,6 +20,8 @@ BAD = {
     "misshapen (shape)": {"tensors": ONES | {"bias": np.ones(1, np.float32)}},
     "misshapen (dtype)": {"tensors": ONES | {"bias": np.ones(3, np.float64)}},
     "misshapen (missing)": {"tensors": {"weight": ONES["weight"], "bias": ONES["bias"]}},
+    "misshapen (complex)": {"tensors": ONES | {"bias": np.ones(3, np.complex64).view(np.float32)}},
+    "misshapen (extra)": {"tensors": ONES | {"more": np.ones(2, np.float32)}},
     "misshapen (other spec)": {"spec": "0" * 16},
     "stale (model)": {"model": "0" * 64},
     "stale (round to come)": {"round": 7},
