@@ -40,7 +40,7 @@ def dirichlet(labels: npt.ArrayLike, edges: int, *, alpha: float, seed: int) -> 
     """Cut each label's examples among the edges, in shares drawn from Dirichlet(alpha, ..., alpha).
 
     At alpha 100 the edges are nearly alike; at 0.1 most see a few labels only and the sizes differ widely.
-    Drawing over edges within a label is Yurochkin et al. 2019, section 4; Hsu et al. 2019 draw over labels
+    Drawing over edges within a label is Yurochkin et al. 2019; Hsu et al. 2019 draw over labels
     within an edge.
     """
     labels = np.asarray(labels)

@@ -23,7 +23,7 @@ def select(
 
     The choice is a function of its arguments alone: nothing needs to be remembered for a resumed run to go on as
     if it had never stopped. Asking `over_selection` times as many as wanted makes the slowest not matter
-    (Bonawitz et al. 2019, section 2.2: 130 %).
+    (Bonawitz et al. 2019 ask 130 %).
 
     Args:
         present: ids of the edges that can be asked, in any order.

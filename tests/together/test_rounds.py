@@ -169,6 +169,35 @@ async def test_an_edge_that_sends_garbage_is_out_and_the_round_goes_on(tmp_path:
     assert hub.all(RoundClosed)[0].left == ("bad",)
 
 
+async def test_an_edge_whose_message_is_longer_than_any_update_is_cut_off_and_changes_no_bit(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, wait_for=2) as hub:
+        async with raw_edge(hub.url, "huge") as huge, edges(agent(hub.url, "honest", Adder(0.3))):
+            task = await huge.train()
+            with pytest.raises(LinkClosed) as closed:
+                await huge.answer(task, tensors={"weight": np.ones(200_000, np.float32)})
+                await huge.receive(Receipt)
+            assert closed.value.code == 1009
+            await hub.ended()
+    (fact,) = hub.all(RoundClosed)
+    assert (fact.answered, fact.left) == (1, ("huge",))
+    model = read_tensors(hub.folder / "model.safetensors")
+    np.testing.assert_array_equal(model["bias"], MODEL["bias"] + np.float32(0.3))
+
+
+async def test_five_answers_of_one_edge_count_once(tmp_path: Path) -> None:
+    honest = Adder(gate=asyncio.Event())
+    async with running_hub(tmp_path, wait_for=2) as hub:
+        async with raw_edge(hub.url, "five") as five, edges(agent(hub.url, "honest", honest)):
+            task = await five.train()
+            for examples in range(1, 6):
+                await five.answer(task, examples=examples)
+            receipts = [await five.receive(Receipt) for _ in range(5)]
+            honest.gate.set()
+            await hub.ended()
+    assert sorted(receipt.code for receipt in receipts) == ["", *["duplicate"] * 4]
+    assert hub.all(RoundClosed)[0].answered == 2
+
+
 async def test_a_stranger_may_not_send_more_than_a_greeting(tmp_path: Path) -> None:
     async with running_hub(tmp_path) as hub:
         link = await connect(hub.url)
