@@ -6,15 +6,17 @@ import json
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
+from hub.spool import SPARE as SPARE_SPOOL
 from hub.spool import Kept, Opening, Spool, Spooled, read_spool
 from shared.disk import Disk, RealDisk, failure
 from shared.errors import ConfigError, Damaged, DiskFull, JournalError
-from shared.snapshot import read_tensors, write_tensors
+from shared.snapshot import SPARE, read_tensors, write_tensors_as
 from shared.tensors import Tensors, sha256
 
 _SCHEMA = """
@@ -29,7 +31,7 @@ CREATE TABLE IF NOT EXISTS evaluation (
     number INTEGER PRIMARY KEY REFERENCES round (number), metrics TEXT NOT NULL, proof TEXT NOT NULL
 );
 """
-_FORMAT = 2
+_FORMAT = 3
 _KEPT_SNAPSHOTS = 3
 _LOCK_WITHIN = 0.5  # seconds to wait for another process to let go of the database
 _TRY_AGAIN = 1.0  # seconds between two looks at a full disk
@@ -101,6 +103,7 @@ class Journal:
         self._full = full
         self._again = again
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._hasher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-hash")
         self._database: sqlite3.Connection | None = None
 
     async def __aenter__(self) -> Self:
@@ -114,8 +117,9 @@ class Journal:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._do(self._close)
+        await self._do(self._leave)
         self._thread.shutdown()
+        self._hasher.shutdown()
 
     async def begin(self, *, run: str, settings: dict[str, Any], model: Tensors) -> Committed:
         """Begin a new run with its first model, as round 0."""
@@ -165,7 +169,7 @@ class Journal:
         """Keep a round's model; when this returns, the round is committed whatever happens next."""
         committed = await self._do(self._commit, number, attempt, model, memory)
         if self._spooling.is_open:
-            kept = self._updates / f"r{number:05d}.updates" if self._keep_updates else None
+            kept = self._updates_of(number) if self._keep_updates else None
             await self._do(lambda: self._spooling.close(keep_as=kept))
         await self._do(self._tidy)
         return committed
@@ -234,6 +238,13 @@ class Journal:
         self._sql.executescript(_SCHEMA)
         self._spool = Spool(self._folder / "spool", self._disk)
 
+    def _leave(self) -> None:
+        if self._spool:  # so the folder is ours
+            for spare in (self._snapshots / SPARE, self._folder / "spool" / SPARE_SPOOL):
+                with suppress(OSError):  # it would do no harm
+                    self._disk.remove(spare)
+        self._close()
+
     def _close(self) -> None:
         if self._database is not None:
             self._database.close()
@@ -291,7 +302,8 @@ class Journal:
         with self._sql:  # rounds whose model is lost are played again
             self._sql.execute("DELETE FROM evaluation WHERE number > ?", (newest.number,))
             self._sql.execute("DELETE FROM round WHERE number > ?", (newest.number,))
-        self._keep_spool_of(rounds[newest.number])
+        number, attempt, _, _ = rounds[newest.number]
+        self._spooling.close_left(round=number, attempt=attempt, keep_as=self._updates_of(number))
         spooled, cut_short = self._spooling.find(round=newest.number + 1, model=newest.sha256)
         lost = [fell_back and f"{fell_back}; going on after round {newest.number}", cut_short]
         return Remembered(
@@ -302,13 +314,6 @@ class Journal:
             open=spooled,
             fell_back=". ".join(filter(None, lost)),
         )
-
-    def _keep_spool_of(self, row: tuple[int, int, str, str]) -> None:
-        """Finish what a crash just after a commit left undone: the updates of the newest round become kept ones."""
-        number, attempt, _, _ = row
-        spool = self._folder / "spool" / f"r{number:05d}-{attempt}.spool"
-        if spool.name in self._disk.names(spool.parent):
-            self._disk.rename(spool, self._updates / f"r{number:05d}.updates")
 
     def _rounds(self) -> list[tuple[int, int, str, str]]:
         """List number, attempt, snapshot and model of all rounds, with their proofs checked."""
@@ -342,18 +347,27 @@ class Journal:
         everything = read_tensors(self._snapshots / snapshot, self._disk)
         model = {name: array for name, array in everything.items() if not name.startswith(_MEMORY)}
         memory = {name.removeprefix(_MEMORY): array for name, array in everything.items() if name.startswith(_MEMORY)}
-        if sha256(model) != committed or snapshot != _name(number, everything):
+        digest = sha256(model)
+        if digest != committed or snapshot != _name(number, sha256(everything) if memory else digest):
             raise Damaged(f"snapshot {snapshot} is damaged: it is not the model that was committed")
         return Committed(number, model, memory, committed)
 
     def _commit(self, number: int, attempt: int, model: Tensors, memory: Tensors) -> Committed:
-        digest = sha256(model)
         everything = {**model, **{_MEMORY + key: array for key, array in memory.items()}}
-        name = _name(number, everything)
-        write_tensors(self._snapshots / name, everything, self._disk)
+        hashing = self._hasher.submit(lambda: (sha256(model), sha256(everything) if memory else None))
+
+        def name() -> str:
+            of_model, of_everything = hashing.result()
+            return _name(number, of_everything or of_model)
+
+        # Hashing 6.65 MB takes as long as writing them, so the one is done beside the other.
+        snapshot = write_tensors_as(
+            name, self._snapshots, everything, self._disk, what=f"{self._snapshots}/r{number:05d}"
+        )
+        digest, _ = hashing.result()
         row = self._sql.execute("SELECT proof FROM round WHERE number = ?", (number - 1,)).fetchone()
-        proof = _proof(row[0] if row else "", number, attempt, name, digest)
-        self._sql.execute("INSERT INTO round VALUES (?, ?, ?, ?, ?)", (number, attempt, name, digest, proof))
+        proof = _proof(row[0] if row else "", number, attempt, snapshot, digest)
+        self._sql.execute("INSERT INTO round VALUES (?, ?, ?, ?, ?)", (number, attempt, snapshot, digest, proof))
         return Committed(number, model, memory, digest)
 
     def _evaluated(self, number: int, metrics: dict[str, float]) -> None:
@@ -362,32 +376,43 @@ class Journal:
         self._sql.execute("INSERT OR REPLACE INTO evaluation VALUES (?, ?, ?)", row)
 
     def _kept_updates(self, number: int) -> Spooled | None:
-        name = f"r{number:05d}.updates"
-        if name not in self._disk.names(self._updates):
+        file = self._updates_of(number)
+        if file.name not in self._disk.names(self._updates):
             return None
-        body = self._disk.read(self._updates / name)
-        spooled, length = read_spool(body)
-        if spooled is None or length != len(body):
-            raise JournalError(f"the kept updates {name} are damaged")
-        return spooled
+        reading = read_spool(self._disk.read(file))
+        if not reading.ended:
+            raise JournalError(f"the kept updates {file.name} are damaged")
+        return reading.spooled
 
     def _tidy(self) -> None:
-        """Remove what nobody will ask for again: all but the newest snapshots and updates, and leftovers of a crash."""
+        """Remove what nobody will ask for again: all but the newest snapshots and updates, and leftovers of a crash.
+
+        The newest of those snapshots becomes the spare one, which the next commit overwrites. Its old name must be gone
+        for good by then: `verify` would call it damaged after a crash. That takes 0.1 ms.
+        """
         wanted = max(_KEPT_SNAPSHOTS, self._keep_updates + 1)
         rows = self._sql.execute(
             "SELECT number, snapshot FROM round ORDER BY number DESC LIMIT ?", (wanted,)
         ).fetchall()
-        snapshots = {snapshot for _, snapshot in rows}
-        updates = {f"r{number:05d}.updates" for number, _ in rows[: self._keep_updates]}
-        for folder, kept in ((self._snapshots, snapshots), (self._updates, updates)):
-            for name in self._disk.names(folder):
-                if name not in kept:
-                    self._disk.remove(folder / name)
+        snapshots = {SPARE, *(snapshot for _, snapshot in rows)}
+        updates = {self._updates_of(number).name for number, _ in rows[: self._keep_updates]}
+        old = [name for name in self._disk.names(self._snapshots) if name not in snapshots]
+        if old:
+            self._disk.rename(self._snapshots / old.pop(), self._snapshots / SPARE)
+            self._disk.sync_folder(self._snapshots)
+        for name in old:
+            self._disk.remove(self._snapshots / name)
+        for name in self._disk.names(self._updates):
+            if name not in updates:
+                self._disk.remove(self._updates / name)
+
+    def _updates_of(self, number: int) -> Path:
+        return self._updates / f"r{number:05d}.updates"
 
 
-def _name(number: int, everything: Tensors) -> str:
-    """Name a snapshot after what is in it, so that the file proves the optimizer's memory as well as the model."""
-    return f"r{number:05d}-{sha256(everything)[:12]}.safetensors"
+def _name(number: int, everything: str) -> str:
+    """Name a snapshot after the hash of everything in it: so it proves the optimizer's memory as well as the model."""
+    return f"r{number:05d}-{everything[:12]}.safetensors"
 
 
 def _proof(before: str, *values: object) -> str:

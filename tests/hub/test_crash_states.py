@@ -7,7 +7,7 @@ journal is opened on each. That the checks can fail is seen by planting mistakes
 
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 
 import hub.journal
+import hub.spool
 from hub.journal import Committed, Journal
 from hub.spool import Opening, Spool
 from shared.disk import Disk
 from shared.errors import ConfigError, FedhubError, JournalError
+from shared.snapshot import SPARE, write_tensors
 from shared.tensors import Tensors, sha256
 from tests.support.disks import Metal, QuickDisk, RecordingDisk, Step, quick_folder
 from tests.support.journals import Answers, answer, memory, model, opening, plain
@@ -146,6 +148,28 @@ class Run:
             await self.settle(journal)
             await self.commit(journal)
 
+    async def play_again(self) -> None:
+        """Play rounds whose files are used again: updates are not kept, a try is abandoned, old snapshots go."""
+        async with self.journal() as journal:
+            await journal.retain(0)
+            await self.begin(journal)
+            for _ in range(4):
+                await self.open(journal, 1)
+                for edge in "abc":
+                    await self.keep(journal, edge)
+                await self.settle(journal)
+                await self.commit(journal)
+            await self.open(journal, 1)
+            for edge in "ab":
+                await self.keep(journal, edge)
+                await self.settle(journal)
+            await self.abandon(journal)
+            await self.open(journal, 2)
+            for edge in "ab":
+                await self.keep(journal, edge)
+            await self.settle(journal)
+            await self.commit(journal)
+
     async def go_on(self) -> None:
         """Come back after a kill, take another answer, and stop there."""
         async with self.journal() as journal:
@@ -205,11 +229,16 @@ async def complaint(folder: Path, owed: Owed) -> str:
                 return f"{owed.durable} updates were acknowledged, {len(given.updates)} came back"
         if given:
             back = plain(given.updates)
+            if given.opening == owed.open and owed.durable == len(owed.answers[-1][1]) and remembered.fell_back:
+                return f"a loss is told where there is none: {remembered.fell_back}"
             if given.opening.round != newest.number + 1:
                 return "a round is open that is over"
             if all(given.opening != asked or back != answers[: len(back)] for asked, answers in owed.answers):
                 return "an update came back that was never accepted"
         for number in range(newest.number + 1):
+            snapshot = await journal.snapshot(number)
+            if snapshot and snapshot.sha256 != allowed[number]:
+                return f"the snapshot of round {number} is another's"
             kept = await journal.updates(number)
             if kept and (kept.opening, plain(kept.updates)) not in owed.answers:
                 return f"the kept updates of round {number} are not those that were accepted"
@@ -265,32 +294,42 @@ def nothing(step: Step) -> bool:
     return False
 
 
-async def tried(folder: Path, *, skip: Callable[[Step], bool] = nothing, hasty: bool = False) -> Tried:
+async def tried(
+    folder: Path,
+    *,
+    skip: Callable[[Step], bool] = nothing,
+    hasty: bool = False,
+    play: Callable[[Run], Awaitable[None]] = Run.play,
+) -> Tried:
     """Play the run, and try every crash."""
     disk = RecordingDisk(folder / "run", skip=skip)
     (folder / "run").mkdir()
-    await Run(folder / "run", disk, hasty=hasty).play()
+    await play(Run(folder / "run", disk, hasty=hasty))
     return await crash_everywhere(disk, folder / "after", Tried())
 
 
-async def test_no_crash_loses_what_was_promised(folder: Path) -> None:
-    all_tried = await tried(folder)
+@pytest.mark.parametrize("play", [Run.play, Run.play_again])
+async def test_no_crash_loses_what_was_promised(folder: Path, play: Callable[[Run], Awaitable[None]]) -> None:
+    all_tried = await tried(folder, play=play)
     assert all_tried.bad == ""
     assert all_tried.moments > 70
     assert all_tried.states > 250
 
 
-async def test_no_crash_after_a_kill_at_any_instant_loses_what_was_promised(folder: Path) -> None:
+@pytest.mark.parametrize(("play", "begin"), [(Run.play, 0), (Run.play_again, 55)])
+async def test_no_crash_after_a_kill_at_any_instant_loses_what_was_promised(
+    folder: Path, play: Callable[[Run], Awaitable[None]], begin: int
+) -> None:
     """A hub that was killed leaves what it wrote in the system's memory; the power fails when it is back."""
     all_tried = Tried()
-    for last in count():
+    for last in count(begin):
         here = folder / str(last)
         here.mkdir()
         disk = RecordingDisk(here)
         disk.last = last
         run = Run(here, disk)
         try:
-            await run.play()
+            await play(run)
         except JournalError:
             pass
         else:
@@ -300,7 +339,7 @@ async def test_no_crash_after_a_kill_at_any_instant_loses_what_was_promised(fold
         await run.go_on()
         await crash_everywhere(disk, folder / "after", all_tried, first=before)
         assert all_tried.bad == "", f"killed after {disk.steps[max(0, last - 1)][:2]}"
-    assert last >= 40
+    assert last >= begin + 30
     assert all_tried.states > 1000
 
 
@@ -313,12 +352,16 @@ MUTANTS: dict[str, Callable[[Step], bool]] = {
     "no sync of the snapshots' folder": lambda step: step.verb == "sync_folder" and step.path.name == "snapshots",
     "no sync of the spool": lambda step: step.verb == "sync" and step.path.parent.name == "spool",
     "no sync of the spool's folder": lambda step: step.verb == "sync_folder" and step.path.name == "spool",
+    "no sync of an opening": lambda step: step.verb == "sync" and step.path.name == "spare.spool",
 }
 
 
+@pytest.mark.parametrize("play", [Run.play, Run.play_again])
 @pytest.mark.parametrize("mutant", MUTANTS)
-async def test_a_sync_that_is_left_out_is_found(folder: Path, mutant: str) -> None:
-    assert LOST.search((await tried(folder, skip=MUTANTS[mutant])).bad)
+async def test_a_sync_that_is_left_out_is_found(
+    folder: Path, mutant: str, play: Callable[[Run], Awaitable[None]]
+) -> None:
+    assert LOST.search((await tried(folder, skip=MUTANTS[mutant], play=play)).bad)
 
 
 async def test_acknowledging_before_the_spool_is_synced_is_found(folder: Path) -> None:
@@ -339,10 +382,17 @@ async def test_taking_up_a_spool_without_syncing_it_is_found(folder: Path, monke
 async def test_a_row_before_its_snapshot_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def commit(self: Any, number: int, attempt: int, model: Tensors, memory: Tensors) -> Committed:
         written: list[Any] = []
+
+        def put_off(*arguments: Any, **_: str) -> Any:
+            written.append(arguments)
+            return arguments[0]()
+
         with monkeypatch.context() as later:
-            later.setattr(hub.journal, "write_tensors", lambda *arguments: written.append(arguments))
+            later.setattr(
+                hub.journal, "write_tensors_as", lambda *arguments, **_: written.append(arguments) or arguments[0]()
+            )
             committed = right(self, number, attempt, model, memory)
-        hub.journal.write_tensors(*written[0])
+        hub.journal.write_tensors_as(*written[0])
         return committed
 
     right: Callable[..., Committed] = Journal._commit
@@ -351,15 +401,67 @@ async def test_a_row_before_its_snapshot_is_found(folder: Path, monkeypatch: pyt
 
 
 async def test_overwriting_the_snapshot_in_place_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_in_place(path: Path, tensors: Tensors, disk: Disk) -> None:
-        temporary = path.with_name("aside")
-        right(temporary, tensors, QuickDisk())
+    def write_in_place(name: Callable[[], str], folder: Path, tensors: Tensors, disk: Disk, **_: str) -> str:
+        temporary, path = folder / "aside", folder / name()
+        write_tensors(temporary, tensors, QuickDisk())
         disk.write(path, [temporary.read_bytes()])
         temporary.unlink()
         disk.sync(path)
         disk.sync_folder(path.parent)
+        return path.name
 
-    right = hub.journal.write_tensors
-    monkeypatch.setattr(hub.journal, "write_tensors", write_in_place)
+    monkeypatch.setattr(hub.journal, "write_tensors_as", write_in_place)
     monkeypatch.setattr(hub.journal, "_name", lambda number, everything: "newest.safetensors")
     assert LOST.search((await tried(folder)).bad)
+
+
+async def test_records_that_do_not_go_on_from_the_one_before_are_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = hub.spool._hash
+    monkeypatch.setattr(hub.spool, "_hash", lambda before, *parts: right(b"", *parts))
+    assert "that were accepted" in (await tried(folder, play=Run.play_again)).bad
+    monkeypatch.setattr(Spool, "close_left", lambda self, **_: None)
+    (folder / "again").mkdir()
+    assert "came back that was never accepted" in (await tried(folder / "again", play=Run.play_again)).bad
+
+
+async def test_a_spool_without_an_end_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub.spool, "_end", lambda before: b"")
+    assert "a loss is told where there is none" in (await tried(folder, play=Run.play_again)).bad
+
+
+async def test_keeping_a_file_as_the_updates_of_a_round_without_looking_inside_is_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close_left(self: Any, *, round: int, attempt: int, keep_as: Path) -> None:
+        name = f"r{round:05d}-{attempt}.spool"
+        if name in self._disk.names(self._folder):
+            self._disk.rename(self._folder / name, keep_as)
+
+    monkeypatch.setattr(Spool, "close_left", close_left)
+    assert re.search("kept updates .* are (damaged|not those)", (await tried(folder, play=Run.play_again)).bad)
+
+
+async def test_overwriting_the_newest_snapshot_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_over_the_newest(name: Callable[[], str], folder: Path, tensors: Tensors, disk: Disk, **_: str) -> str:
+        if there := disk.names(folder):
+            disk.rename(folder / there[-1], folder / SPARE)
+        return right(name, folder, tensors, disk)
+
+    right = hub.journal.write_tensors_as
+    monkeypatch.setattr(hub.journal, "write_tensors_as", write_over_the_newest)
+    assert LOST.search((await tried(folder)).bad)
+
+
+async def test_overwriting_an_old_snapshot_under_its_name_is_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tidy(self: Any) -> None:
+        with monkeypatch.context() as hasty:
+            hasty.setattr(RecordingDisk, "sync_folder", QuickDisk.sync_folder)
+            right(self)
+
+    right: Callable[..., None] = Journal._tidy
+    monkeypatch.setattr(Journal, "_tidy", tidy)
+    assert re.search("is damaged|cannot read .*r00000", (await tried(folder, play=Run.play_again)).bad)

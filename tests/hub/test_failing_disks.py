@@ -121,6 +121,9 @@ async def test_an_error_at_any_step_stops_the_hub_with_one_sentence_and_loses_no
         folder = tmp_path / str(at)
         await begun(folder)
         done = await play(folder, FailingDisk(errno.EIO, at=at, lasting=lasting))
+        if step.startswith("remove spare"):  # which would do no harm
+            assert done == Done(opened=True, acknowledged=3, committed=True, evaluated=True)
+            continue
         assert re.search(r"Input/output error$", done.error), step
         assert "\n" not in done.error
         assert "Errno" not in done.error
@@ -187,7 +190,7 @@ async def test_a_run_that_finds_the_disk_full_at_once_begins_when_there_is_space
 async def test_a_hub_that_waits_for_space_can_be_stopped(tmp_path: Path) -> None:
     await begun(tmp_path)
     told = asyncio.Event()
-    disk = FailingDisk(errno.ENOSPC, at=1, lasting=True, only=frozenset({"write"}))
+    disk = FailingDisk(errno.ENOSPC, at=1, lasting=True, only=frozenset({"put"}))
     async with Journal(tmp_path, disk=disk, full=lambda sentence: told.set(), again=60.0) as journal:
         waiting = asyncio.create_task(journal.open_round(OPENING))
         await told.wait()

@@ -126,6 +126,33 @@ async def test_the_last_few_snapshots_are_kept_and_no_more(tmp_path: Path) -> No
     assert [name[:6] for name in snapshots(tmp_path)] == ["r00005", "r00006", "r00007"]
 
 
+async def test_a_snapshot_that_nobody_needs_is_overwritten_and_none_is_spared_when_the_run_ends(tmp_path: Path) -> None:
+    seen = set()
+    async with Journal(tmp_path) as journal:
+        await journal.begin(run="r1", settings={}, model=model(0))
+        for number in range(1, 9):
+            await journal.commit(number=number, attempt=1, model=model(number), memory={})
+            seen |= {file.stat().st_ino for file in (tmp_path / "snapshots").iterdir()}
+            for kept in range(max(0, number - 2), number + 1):
+                found = await journal.snapshot(kept)
+                assert found
+                assert same_tensors(found.model, model(kept))
+        assert snapshots(tmp_path)[-1] == "spare.writing"
+    assert len(seen) == 4
+    assert [name[:6] for name in snapshots(tmp_path)] == ["r00006", "r00007", "r00008"]
+
+
+async def test_a_hub_that_is_kept_out_removes_nothing(tmp_path: Path) -> None:
+    async with Journal(tmp_path):
+        spares = [tmp_path / "snapshots" / "spare.writing", tmp_path / "spool" / "spare.spool"]
+        for spare in spares:
+            spare.write_bytes(b"half written")
+        with pytest.raises(JournalError, match="another hub uses this run folder"):
+            await Journal(tmp_path).__aenter__()
+        assert all(spare.exists() for spare in spares)
+    assert not any(spare.exists() for spare in spares)
+
+
 async def test_a_round_is_committed_once(tmp_path: Path) -> None:
     await begun(tmp_path, rounds=1)
     async with Journal(tmp_path) as journal:
@@ -144,14 +171,15 @@ async def test_a_crash_between_snapshot_and_row_loses_only_the_round_that_was_no
         async with Journal(tmp_path) as journal:
             with pytest.raises(JournalError, match="power cut"):
                 await journal.commit(number=2, attempt=1, model=model(2), memory={})
-    (tmp_path / "snapshots" / "r00003-half.safetensors.writing").write_bytes(b"half a mod")
+    (tmp_path / "snapshots" / "spare.writing").write_bytes(b"half a mod")
     assert len(snapshots(tmp_path)) == len(before) + 2
     async with Journal(tmp_path) as journal:
         newest = (await journal.resume()).newest
         await journal.retain(0)
-        assert snapshots(tmp_path) == before
+        assert snapshots(tmp_path) == [*before, "spare.writing"]
         assert same_tensors(newest.model, model(1))
         await journal.commit(number=2, attempt=2, model=model(2), memory={})
+        assert len(snapshots(tmp_path)) == len(before) + 1
     async with Journal(tmp_path) as journal:
         assert same_tensors((await journal.resume()).newest.model, model(2))
 
@@ -189,7 +217,7 @@ async def test_a_damaged_snapshot_is_noticed_and_the_one_before_taken(tmp_path: 
         assert same_tensors(remembered.newest.memory, {"m": np.arange(5.0)})
         assert [number for number, _ in await journal.proved()] == [0, 1]
         await journal.retain(0)
-        assert [name[:6] for name in snapshots(tmp_path)] == ["r00000", "r00001"]
+        assert [name[:6] for name in snapshots(tmp_path)] == ["r00000", "r00001", "spare."]
         await journal.commit(number=2, attempt=2, model=model(2), memory={})
     async with Journal(tmp_path) as journal:
         remembered = await journal.resume()
@@ -284,7 +312,7 @@ async def test_another_versions_format_is_refused_whatever_it_looks_like(tmp_pat
     await begun(tmp_path)
     with database(tmp_path) as sql:
         sql.executescript(change)
-    with pytest.raises(ConfigError, match=r"written by another version of Fedhub \(format 9, not 2\)"):
+    with pytest.raises(ConfigError, match=r"written by another version of Fedhub \(format 9, not 3\)"):
         async with Journal(tmp_path):
             pass
 

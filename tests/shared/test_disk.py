@@ -14,15 +14,35 @@ from shared.errors import DiskFull, JournalError
 DISK = RealDisk()
 
 
-def test_what_is_written_and_appended_is_read_in_its_order(tmp_path: Path) -> None:
+def test_what_is_written_is_read_in_its_order(tmp_path: Path) -> None:
     file = tmp_path / "f"
-    DISK.write(file, [b"one ", memoryview(b"two "), b""])
-    DISK.append(file, [b"three", memoryview(bytes(4)).cast("I")])
-    assert DISK.read(file) == b"one two three\0\0\0\0"
+    DISK.write(file, [b"one ", memoryview(b"two "), b"", memoryview(bytes(4)).cast("I")])
+    assert DISK.read(file) == b"one two \0\0\0\0"
+    DISK.write(file, [b"longer than that"])
+    assert DISK.read(file) == b"longer than that"
     DISK.write(file, [b"new"])
     assert DISK.read(file) == b"new"
     DISK.cut(file, 1)
     assert DISK.read(file) == b"n"
+
+
+def test_what_is_put_somewhere_leaves_what_is_before_and_behind_it(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    DISK.put(file, 0, [b"one ", b"two"])
+    DISK.put(file, 1, [b"w", memoryview(b"o")])
+    assert DISK.read(file) == b"owo two"
+    DISK.put(file, 4, [b"three"])
+    assert DISK.read(file) == b"owo three"
+
+
+def test_what_is_there_is_overwritten_in_place(tmp_path: Path) -> None:
+    """New blocks cost time: a file that is cut to nothing first gives its own back."""
+    file = tmp_path / "f"
+    DISK.write(file, [b"old"])
+    with file.open("rb", buffering=0) as reader:
+        DISK.write(file, [b"new"])
+        assert reader.read() == b"new"
+    assert file.stat().st_nlink == 1
 
 
 def test_a_system_that_takes_a_few_bytes_at_a_time_gets_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from shared.errors import JournalError
 from shared.snapshot import read_tensors, write_tensors
@@ -27,6 +27,15 @@ def test_every_dtype_and_shape_comes_back(tmp_path: Path, dtype: np.dtype[np.gen
     model = {"x": np.ones(shape, dtype)}
     write_tensors(tmp_path / "m", model)
     assert same_tensors(read_tensors(tmp_path / "m"), model)
+
+
+def test_the_file_is_the_one_that_the_library_makes(tmp_path: Path) -> None:
+    shapes = [(), (0,), (3,), (2, 5)]
+    kinds = {f'{kind} "{shape}" größe\n\x01\x7f': np.ones(shape, kind) for kind in DTYPES for shape in shapes}
+    for model in (MODEL, kinds, {}, {name: kinds[name] for name in reversed(kinds)}):
+        write_tensors(tmp_path / "m", model)
+        whole = {name: np.asarray(array, order="C") for name, array in model.items()}
+        assert (tmp_path / "m").read_bytes() == save(whole, {"fedhub.order": json.dumps(list(model))})
 
 
 def test_values_and_not_memory_layouts_are_written(tmp_path: Path) -> None:
@@ -79,7 +88,17 @@ def test_a_sync_that_failed_is_final_even_if_the_disk_is_full_afterwards(tmp_pat
     with pytest.raises(JournalError) as error:
         write_tensors(tmp_path / "m", MODEL, disk)
     assert type(error.value) is JournalError
-    assert disk.asked == ["write m.writing", "sync m.writing", "remove m.writing"]
+    assert disk.asked == ["write spare.writing", "sync spare.writing", "remove spare.writing"]
+
+
+@pytest.mark.parametrize("spare", [b"", b"short", b"longer" * 10_000])
+def test_a_spare_file_is_overwritten_whatever_it_holds(tmp_path: Path, spare: bytes) -> None:
+    (tmp_path / "spare.writing").write_bytes(spare)
+    inode = (tmp_path / "spare.writing").stat().st_ino
+    write_tensors(tmp_path / "m", MODEL)
+    assert same_tensors(read_tensors(tmp_path / "m"), MODEL)
+    assert (tmp_path / "m").stat().st_ino == inode
+    assert [file.name for file in tmp_path.iterdir()] == ["m"]
 
 
 def test_systems_that_cannot_sync_a_folder_do_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

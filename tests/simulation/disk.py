@@ -14,37 +14,52 @@ class Inode:
     """What a file holds now, and what it may hold after the power has gone."""
 
     now: bytearray = field(default_factory=bytearray)
-    safe: int = 0
-    """How many bytes from the beginning are durable, if nothing was cut off since the last sync."""
-    before: list[bytes] = field(default_factory=list)
-    """What it held before it was cut, the durable state first; empty if it has only grown since the last sync."""
+    length: int = 0
+    """How long it is for good."""
+    before: dict[int, list[bytes]] = field(default_factory=dict)
+    """What each block held that was changed since the last sync: for good, and then in between."""
+
+    def put(self, at: int, part: bytes | memoryview) -> None:
+        self._change(min(at, len(self.now)), at + len(part))
+        self.now[:] = self.now.ljust(at, b"\0")
+        self.now[at : at + len(part)] = part
 
     def cut(self, length: int) -> None:
-        if not self.before:
-            self.before.append(bytes(self.now[: self.safe]))
-        self.before.append(bytes(self.now))
+        self._change(length, len(self.now))
         del self.now[length:]
-        self.safe = min(self.safe, length)
+
+    def _change(self, start: int, end: int) -> None:
+        for at in range(start - start % _BLOCK, end, _BLOCK):
+            self.before.setdefault(at, []).append(bytes(self.now[at : at + _BLOCK]))
 
     def sync(self) -> None:
-        self.safe, self.before = len(self.now), []
+        self.length = len(self.now)
+        self.before.clear()
 
     def power_cut(self, dice: random.Random) -> tuple[bool, bool]:
-        """Keep a legal state; tell whether something was lost, and whether the file is one that never was."""
+        """Keep a legal state; tell whether something was lost, and whether the file is one that never was.
+
+        Each block that was changed is old or new, or what it was in between; and so is the file's length.
+        """
         last = bytes(self.now)
-        torn = False
-        if self.before and dice.random() < 0.5:
-            kept = dice.choice(self.before)
-        else:
-            kept = last[: dice.choice((self.safe, len(last), dice.randint(self.safe, len(last))))]
-            if len(kept) > self.safe and dice.random() < 0.3:  # the length got there, a block did not
-                start = dice.randrange(self.safe, len(kept))
-                end = min(len(kept), (start // _BLOCK + 1) * _BLOCK)
-                kept = kept[:start] + bytes(end - start) + kept[end:]
-            torn = kept not in (last, last[: self.safe])
+        durable = self._with({at: held[0] for at, held in self.before.items()}, self.length)
+        length = dice.choice((self.length, len(last), dice.randint(*sorted((self.length, len(last))))))
+        chosen = dict[int, bytes]()
+        share = dice.choice((0.0, 0.5, 1.0))  # of the blocks that are not new
+        for at, held in sorted(self.before.items()):
+            if dice.random() < share:
+                chosen[at] = held[0] if share == 1.0 else dice.choice(held)
+        kept = self._with(chosen, length)
         self.now = bytearray(kept)
         self.sync()
-        return kept != last, torn
+        return kept != last, kept not in (last, durable)
+
+    def _with(self, blocks: dict[int, bytes], length: int) -> bytes:
+        """Give what the file holds now but for some blocks, and as long as said: what was never written is zeros."""
+        content = self.now.ljust(max([length, *(at + _BLOCK for at in blocks)]), b"\0")
+        for at, block in blocks.items():
+            content[at : at + _BLOCK] = block.ljust(_BLOCK, b"\0")
+        return bytes(content[:length])
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,28 +167,25 @@ class SimulatedDisk:
 
     def write(self, path: Path, parts: Iterable[bytes | memoryview]) -> None:
         self._step("write")
+        inode, length = self._lay(path, 0, parts)
+        if length < len(inode.now):
+            inode.cut(length)
+
+    def put(self, path: Path, at: int, parts: Iterable[bytes | memoryview]) -> None:
+        self._step("put")
+        self._lay(path, at, parts)
+
+    def _lay(self, path: Path, at: int, parts: Iterable[bytes | memoryview]) -> tuple[Inode, int]:
         folder = self._folder(path.parent)
         inode = folder.now.get(path.name)
         if inode is None:
             inode = Inode()
             folder.change(Change(path.name, inode))
-        else:
-            inode.cut(0)
-        self._add(inode, parts)
-
-    def append(self, path: Path, parts: Iterable[bytes | memoryview]) -> None:
-        self._step("append")
-        folder = self._folder(path.parent)
-        inode = folder.now.get(path.name)
-        if inode is None:
-            inode = Inode()
-            folder.change(Change(path.name, inode))
-        self._add(inode, parts)
-
-    def _add(self, inode: Inode, parts: Iterable[bytes | memoryview]) -> None:
         for part in parts:
             self._step("part")
-            inode.now += part
+            inode.put(at, part)
+            at += len(part)
+        return inode, at
 
     def cut(self, path: Path, length: int) -> None:
         self._step("cut")

@@ -6,13 +6,14 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, combinations, product
+from itertools import accumulate, chain, combinations, product
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from shared.disk import RealDisk, SyncError
 
 Parts = Iterable[bytes | memoryview]
+T = TypeVar("T")
 
 
 class QuickDisk(RealDisk):
@@ -73,12 +74,12 @@ class FailingDisk:
             raise OSError(self.code, os.strerror(self.code))
         self.real.write(path, parts)
 
-    def append(self, path: Path, parts: Parts) -> None:
-        if self._due("append", path):
+    def put(self, path: Path, at: int, parts: Parts) -> None:
+        if self._due("put", path):
             whole = b"".join(parts)
-            self.real.append(path, [whole[: len(whole) // 2]])
+            self.real.put(path, at, [whole[: len(whole) // 2]])
             raise OSError(self.code, os.strerror(self.code))
-        self.real.append(path, parts)
+        self.real.put(path, at, parts)
 
     def cut(self, path: Path, length: int) -> None:
         self._step("cut", path)
@@ -113,7 +114,7 @@ class FailingDisk:
         self.real.make_folder(folder)
 
 
-CHANGES = frozenset({"write", "append", "cut", "sync", "sync_folder", "rename", "remove", "make_folder"})
+CHANGES = frozenset({"write", "put", "cut", "sync", "sync_folder", "rename", "remove", "make_folder"})
 """The operations that need space, or make something durable."""
 
 
@@ -123,11 +124,16 @@ CHANGES = frozenset({"write", "append", "cut", "sync", "sync_folder", "rename", 
 class Step(NamedTuple):
     """One operation, with paths relative to the disk's root."""
 
-    verb: Literal["write", "append", "cut", "sync", "sync_folder", "rename", "remove"]
+    verb: Literal["write", "put", "cut", "sync", "sync_folder", "rename", "remove"]
     path: Path
-    data: bytes = b""
-    length: int = 0
+    parts: tuple[bytes, ...] = ()
+    at: int = 0
     new: Path = Path()
+
+    @property
+    def data(self) -> bytes:
+        """All that is written."""
+        return b"".join(self.parts)
 
 
 class Moment(NamedTuple):
@@ -175,19 +181,19 @@ class RecordingDisk(RealDisk):
         return path.relative_to(self._root) if path.is_relative_to(self._root) else Path("..")
 
     def write(self, path: Path, parts: Parts) -> None:
-        whole = b"".join(parts)
-        self._note(Step("write", self._of(path), whole))
-        super().write(path, [whole])
+        kept = tuple(bytes(part) for part in parts)
+        self._note(Step("write", self._of(path), kept))
+        super().write(path, kept)
         self.moment()
 
-    def append(self, path: Path, parts: Parts) -> None:
-        whole = b"".join(parts)
-        self._note(Step("append", self._of(path), whole))
-        super().append(path, [whole])
+    def put(self, path: Path, at: int, parts: Parts) -> None:
+        kept = tuple(bytes(part) for part in parts)
+        self._note(Step("put", self._of(path), kept, at))
+        super().put(path, at, kept)
         self.moment()
 
     def cut(self, path: Path, length: int) -> None:
-        self._note(Step("cut", self._of(path), length=length))
+        self._note(Step("cut", self._of(path), at=length))
         super().cut(path, length)
         self.moment()
 
@@ -227,24 +233,17 @@ class _Inode:
         return content
 
     def possible(self) -> set[bytes]:
-        """Give all contents that a crash can leave: each change whole or torn, the later ones lost, or the first."""
-        contents = {self.durable}
+        """Give all contents that a crash can leave: any changes lost, or those up to one, and that one torn."""
+        contents = set()
+        for kept in _subsets(self.pending):
+            content = self.durable
+            for step in kept:
+                content = _after(content, step)
+            contents.add(content)
         content = self.durable
         for step in self.pending:
-            if step.verb != "cut":
-                base = b"" if step.verb == "write" else content
-                size = len(step.data)
-                contents |= {
-                    base + step.data[:end]
-                    for end in (1, 13, size - 1, *range(0, size, size // 8 + 1))
-                    if 0 <= end <= size
-                }
-                contents.add(base + bytes(size))  # the length was written, the data was not
+            contents |= _torn(content, step)
             content = _after(content, step)
-            contents.add(content)
-        first = self.pending[0] if self.pending else None
-        if first and first.verb == "append" and len(self.pending) > 1:  # data need not be written in its order
-            contents.add(self.durable + bytes(len(first.data)) + content[len(self.durable) + len(first.data) :])
         return contents
 
 
@@ -252,10 +251,30 @@ def _after(content: bytes, step: Step) -> bytes:
     match step.verb:
         case "write":
             return step.data
-        case "append":
-            return content + step.data
+        case "put":
+            return _laid(content, step.at, step.data)
         case _:
-            return content[: step.length]
+            return content[: step.at]
+
+
+def _laid(content: bytes, at: int, data: bytes) -> bytes:
+    """Lay `data` over `content`; a file that is too short is filled with zeros."""
+    return content[:at].ljust(at, b"\0") + data + content[at + len(data) :]
+
+
+def _torn(content: bytes, step: Step) -> set[bytes]:
+    """Give what a change leaves that is cut off in the middle: its beginning, its end or its length, over the old."""
+    size = len(step.data)
+    seams = accumulate(len(part) for part in step.parts)
+    left = {_laid(content, step.at + size, b"")}  # the length was written, the data was not
+    for end in (1, 13, size - 1, *range(0, size, size // 8 + 1), *seams):
+        if 0 <= end <= size:
+            left.add(_laid(content, step.at, step.data[:end]))
+            left.add(_laid(content, step.at + end, step.data[end:]))
+            if step.verb == "write":
+                left.add(step.data[:end].ljust(size, b"\0"))
+                left.add(step.data[:end])
+    return left
 
 
 class _Rename(NamedTuple):
@@ -278,7 +297,7 @@ class Metal:
         """Do one operation."""
         inode = self._now.get(step.path)
         match step.verb:
-            case "write" | "append" | "cut":
+            case "write" | "put" | "cut":
                 if inode is None:
                     inode = _Inode()
                     self._change(_Rename(inode, None, step.path))
@@ -331,5 +350,5 @@ def _apply(names: dict[Path, _Inode], change: _Rename) -> None:
         names[change.new] = change.inode
 
 
-def _subsets(changes: list[_Rename]) -> Iterator[tuple[_Rename, ...]]:
+def _subsets(changes: list[T]) -> Iterator[tuple[T, ...]]:
     return chain.from_iterable(combinations(changes, size) for size in range(len(changes) + 1))
