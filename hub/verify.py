@@ -63,6 +63,6 @@ def recompute(before: Committed, spooled: Spooled) -> str:
             raise JournalError(
                 f"round {opening.round}: the kept update of {kept.edge} could not count: {judged.reason}"
             )
-        state = chosen.aggregation.accumulate(state, judged.tensors, judged.weight)
+        state = chosen.aggregation.accumulate(state, judged.tensors, judged.weight, largest=judged.largest)
     model, _ = next_model(chosen, before, state)
     return sha256(model)

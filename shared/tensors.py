@@ -1,10 +1,10 @@
 """The numbers of a model as named arrays, and the exact description both sides hold them to."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import Annotated, Any, Literal, cast, get_args
 
 import ml_dtypes
@@ -44,7 +44,7 @@ class TensorSpec(msgspec.Struct, frozen=True, array_like=True):
     @property
     def nbytes(self) -> int:
         """Size in bytes: elements times element size, little-endian and C-contiguous."""
-        return prod(self.shape) * _NUMPY[self.dtype].itemsize
+        return math.prod(self.shape) * _NUMPY[self.dtype].itemsize
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}{list(self.shape)}"
@@ -84,7 +84,7 @@ class ModelSpec:
     @cached_property
     def parameters(self) -> int:
         """How many numbers the model holds."""
-        return sum(prod(tensor.shape) for tensor in self.tensors)
+        return sum(math.prod(tensor.shape) for tensor in self.tensors)
 
     @cached_property
     def digest(self) -> str:
@@ -117,6 +117,15 @@ class ModelSpec:
         if len(self.tensors) != len(other.tensors):
             return f"{len(other.tensors)} tensors instead of {len(self.tensors)}"
         return None
+
+
+def magnitude(array: Array) -> float:
+    """Give the largest absolute value; NaN if there is one (minimum and maximum pass it on, and make no copies)."""
+    if array.size == 0:
+        return 0.0
+    with np.errstate(invalid="ignore"):  # bfloat16 warns of NaN; the answer tells of it
+        low, high = float(np.min(array)), float(np.max(array))
+    return math.nan if math.isnan(low) or math.isnan(high) else max(-low, high)
 
 
 def raw(array: Array) -> memoryview:

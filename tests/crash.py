@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import math
 import random
 import signal
 import socket
@@ -63,7 +64,8 @@ def undisturbed(rounds: int) -> str:
     for round in range(1, rounds + 1):
         state = algorithm.aggregation.init(model)
         for weight, edge in enumerate(NAMES, start=10):
-            state = algorithm.aggregation.accumulate(state, difference(edge, round, model), weight)
+            moved = difference(edge, round, model)
+            state = algorithm.aggregation.accumulate(state, moved, weight, largest=math.inf)  # by the other of two ways
         model, memory = algorithm.step(memory, model, algorithm.aggregation.finalize(state, model))
     return sha256(model)
 

@@ -20,12 +20,14 @@ class Aggregation(Protocol[State]):
         """Start with nothing accumulated, for updates of the shapes of `model`."""
         ...
 
-    def accumulate(self, state: State, update: Tensors, weight: int) -> State:
-        """Take in one admitted update; `state` is used up."""
+    def accumulate(self, state: State, update: Tensors, weight: int, *, largest: float) -> State:
+        """Take in one admitted update, none of whose floats is larger than `largest`; `state` is used up."""
         ...
 
     def finalize(self, state: State, model: Tensors) -> Tensors:
         """Give the aggregate: float64 for the model's float tensors, the agreed value for all others.
+
+        `state` is used up: its memory may be that of the aggregate.
 
         Raises:
             NothingAccumulated: there was no update.

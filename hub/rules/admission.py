@@ -5,13 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
 from hub.rules.rounds import Round
 from shared.codec import Decoded
 from shared.errors import SpecMismatch
 from shared.messages import Update
-from shared.tensors import Array, ModelSpec, Tensors
+from shared.tensors import ModelSpec, Tensors, magnitude
 
 
 class Code(StrEnum):
@@ -56,6 +54,8 @@ class Admitted:
 
     tensors: Tensors
     weight: int
+    largest: float
+    """The largest absolute value of its float tensors."""
 
 
 @dataclass(frozen=True)
@@ -122,18 +122,19 @@ class Gate:
             tensors = self.spec.views(heard.segments)
         except SpecMismatch as error:
             return Refusal(Code.MISSHAPEN, str(error))
-        weight = min(int(update.examples), weight_cap)
+        weight, most = min(int(update.examples), weight_cap), 0.0
         for tensor in self.spec.tensors:
-            magnitude = _magnitude(tensors[tensor.name]) if tensor.is_float else 0.0
-            if not math.isfinite(magnitude):
+            largest = magnitude(tensors[tensor.name]) if tensor.is_float else 0.0
+            if not math.isfinite(largest):
                 return Refusal(Code.NOT_FINITE, f"tensor {tensor.name} holds NaN or infinity")
-            if not fits(weight, magnitude):
+            most = max(most, largest)
+            if not fits(weight, largest):
                 return Refusal(
                     Code.TOO_LARGE,
-                    f"tensor {tensor.name} holds {magnitude:g}, too large to be added exactly for "
+                    f"tensor {tensor.name} holds {largest:g}, too large to be added exactly for "
                     f"{update.examples} examples",
                 )
-        return Admitted(tensors, weight)
+        return Admitted(tensors, weight, most)
 
 
 def weight_cap(claims: Sequence[int], *, most: int) -> int:
@@ -148,12 +149,3 @@ def weight_cap(claims: Sequence[int], *, most: int) -> int:
     """
     said = sorted(claim for claim in claims if claim > 0)
     return min(most, 10 * said[len(said) // 2]) if said else most
-
-
-def _magnitude(array: Array) -> float:
-    """Give the largest absolute value; NaN if there is one (minimum and maximum pass it on, and make no copies)."""
-    if array.size == 0:
-        return 0.0
-    with np.errstate(invalid="ignore"):  # bfloat16 warns of NaN; the answer tells of it
-        low, high = float(np.min(array)), float(np.max(array))
-    return math.nan if math.isnan(low) or math.isnan(high) else max(-low, high)

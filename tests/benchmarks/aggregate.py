@@ -36,7 +36,7 @@ def main() -> None:
         total += 0
         began = time.perf_counter()
         for weight, update in enumerate(updates, start=100):
-            state = mean.accumulate(state, {"w": update}, weight)
+            state = mean.accumulate(state, {"w": update}, weight, largest=1.0)
         took["exact"].append((time.perf_counter() - began) / chosen.updates)
         began = time.perf_counter()
         for weight, update in enumerate(updates, start=100):

@@ -25,7 +25,7 @@ def hashes(*, orders: int, updates: int, parameters: int = PARAMETERS) -> tuple[
         state, total = mean.init(model), np.zeros(parameters)
         for index in order:
             update, weight = data[index]
-            state = mean.accumulate(state, {"w": update}, weight)
+            state = mean.accumulate(state, {"w": update}, weight, largest=1.0)
             total += update.astype(np.float64) * weight
         exact.add(hashlib.sha256(raw(mean.finalize(state, model)["w"])).hexdigest())
         plain.add(hashlib.sha256(raw(total / state.weight)).hexdigest())

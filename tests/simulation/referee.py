@@ -283,7 +283,7 @@ def exact_mean(before: Tensors, pairs: list[tuple[Made, int]]) -> Tensors:
     rule = ExactMean()
     state = rule.init(before)
     for made, weight in pairs:
-        state = rule.accumulate(state, made.tensors, weight)
+        state = rule.accumulate(state, made.tensors, weight, largest=math.inf)  # by the other of its two ways
     return move({}, before, rule.finalize(state, before))[0]
 
 

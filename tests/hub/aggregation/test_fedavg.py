@@ -28,7 +28,9 @@ def play(algorithm: Algorithm, model: Tensors, *, steps: int) -> Tensors:
     """Play one round."""
     state = algorithm.aggregation.init(model)
     for examples, centre in EDGES:
-        state = algorithm.aggregation.accumulate(state, local_sgd(model, centre=centre, steps=steps), examples)
+        state = algorithm.aggregation.accumulate(
+            state, local_sgd(model, centre=centre, steps=steps), examples, largest=100.0
+        )
     return algorithm.step({}, model, algorithm.aggregation.finalize(state, model))[0]
 
 
@@ -58,7 +60,9 @@ def test_with_one_local_step_fedavg_is_fedsgd() -> None:
         averaged = play(fedavg(), averaged, steps=1)
         state = sgd.aggregation.init(descended)
         for examples, centre in EDGES:
-            state = sgd.aggregation.accumulate(state, {"w": descended["w"] - np.float32(centre)}, examples)
+            state = sgd.aggregation.accumulate(
+                state, {"w": descended["w"] - np.float32(centre)}, examples, largest=100.0
+            )
         descended = sgd.step({}, descended, sgd.aggregation.finalize(state, descended))[0]
         assert same_tensors(averaged, descended)
 

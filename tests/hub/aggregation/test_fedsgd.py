@@ -27,7 +27,7 @@ def test_three_rounds_on_a_quadratic_are_what_they_are_by_hand(lr: float, rounds
     for expected in rounds:
         state = sgd.aggregation.init(model)
         for examples, centre in ((1, 0.0), (3, 4.0)):
-            state = sgd.aggregation.accumulate(state, {"w": model["w"] - np.float32(centre)}, examples)
+            state = sgd.aggregation.accumulate(state, {"w": model["w"] - np.float32(centre)}, examples, largest=100.0)
         model, memory = sgd.step({}, model, sgd.aggregation.finalize(state, model))
         assert same_tensors(model, {"w": np.array([expected], np.float32)})
         assert memory == {}

@@ -278,7 +278,7 @@ def test_what_is_admitted_can_be_added(examples: int, value: float, cohort: int)
     gate = Gate("r", ModelSpec.of({"w": array}), 10_000)
     verdict = judged({"w": array}, gate=gate, fits=lambda n, m: mean.fits(n, m, updates=cohort), examples=examples)
     if isinstance(verdict, Admitted):
-        state = mean.accumulate(mean.init({"w": array}), verdict.tensors, verdict.weight)
+        state = mean.accumulate(mean.init({"w": array}), verdict.tensors, verdict.weight, largest=verdict.largest)
         assert abs(mean.finalize(state, {"w": array})["w"][1] - value) <= 2.0**-33 + abs(value) * 2.0**-51
     else:
         assert not (abs(value) * examples * cohort < 2.0**30 and abs(value) <= 2.0**18)
