@@ -49,6 +49,11 @@ class Desk:
     work: "asyncio.Task[Frame] | None" = None
     """The answer in the making, or made."""
 
+    def make_room(self) -> None:
+        """Let go of the model, unless it is worked with: the next one is coming, and takes its memory."""
+        if self.work is None or self.work.done():
+            self.model, self.tensors = None, {}
+
     def drop(self) -> None:
         """Give up the present work: something newer has come."""
         if self.work is not None:
@@ -117,6 +122,7 @@ class EdgeSession:
         holdings = await self.learner.prepare(welcome)
         self.link.expect(ModelSpec(welcome.spec))
         await self.link.send(Ready(examples=holdings.examples, data_bytes=holdings.data_bytes, model=self.desk.model))
+        self.link.before_long(self.desk.make_room)
 
     async def _work(self, spec: ModelSpec) -> Goodbye:
         """Listen and hand in answers, side by side, until the hub says goodbye or one of the two fails."""

@@ -1,6 +1,7 @@
 """Turns messages into bytes and back, and refuses everything that is not exactly a message."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Generic, TypeVar
@@ -24,6 +25,7 @@ ALIGNMENT = 64
 PIECE = 256 * 1024
 """Size in bytes of the websocket fragments of a long message; 256 KiB was the fastest of 16 KiB to 4 MiB."""
 
+_SHORT_HEADER = 4 * 1024
 _NIL = 0xC0
 _BIN_HEADS = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 
@@ -46,13 +48,21 @@ class Decoded(Generic[M]):
     segments: tuple[memoryview, ...]
     data: memoryview
     """The whole message as it came over the wire."""
-    release: Callable[[], None] = field(default=lambda: None, compare=False)
-    """To be called when nobody needs the message any more: a hub has memory for so many long ones at a time."""
+    done: Callable[[], None] = field(default=lambda: None, compare=False)
+    """Called when the message is released."""
 
-    @property
-    def nbytes(self) -> int:
-        """Length of the whole message."""
-        return self.data.nbytes
+    nbytes: int = 0
+    """Length of the whole message."""
+
+    def release(self) -> None:
+        """Need the message no more: its memory is another's then. A hub has room for so many long ones at a time.
+
+        Whoever holds on to this object holds no memory with it; who looks at the views again gets a ValueError.
+        """
+        for view in (*self.segments, self.data):
+            with suppress(BufferError):  # an array made of it is still in use, and keeps its memory until it is not
+                view.release()
+        self.done()
 
 
 def encode(message: Message, tensors: Iterable[Array] = ()) -> Frame:
@@ -123,24 +133,27 @@ def decode(
             raise ProtocolError(f"a tensor of {length} bytes was announced, {max(0, view.nbytes - at)} came")
         segments.append(view[at : at + length])
         at += length
-    return Decoded(message, tuple(segments), view)
+    return Decoded(message, tuple(segments), view, nbytes=view.nbytes)
 
 
 def _header(view: memoryview, of: UnionType, max_header: int) -> tuple[Any, int]:
     """Give the header and the position after it."""
-    unpacker = msgpack.Unpacker(
-        max_buffer_size=max_header,
-        max_str_len=max_header,
-        max_bin_len=0,
-        max_ext_len=0,
-        max_array_len=max_header // 64,  # room is made for as many as are announced, at each of 1,024 depths
-        max_map_len=256,
-    )
-    unpacker.feed(view[:max_header])
-    try:
-        header = unpacker.unpack()
-        return msgspec.convert(header, of), unpacker.tell()
-    except msgpack.OutOfData:
-        raise ProtocolError(f"the header is cut short or longer than {max_header} bytes") from None
-    except (ValueError, msgpack.UnpackException, msgspec.ValidationError, TypeError) as error:
-        raise ProtocolError(f"not a message of this protocol: {error}") from None
+    # An unpacker copies what it is fed, so it gets a little first: most headers are short, and models long.
+    for most in (min(_SHORT_HEADER, max_header), max_header):
+        unpacker = msgpack.Unpacker(
+            max_buffer_size=most,
+            max_str_len=max_header,
+            max_bin_len=0,
+            max_ext_len=0,
+            max_array_len=max_header // 64,  # room is made for as many as are announced, at each of 1,024 depths
+            max_map_len=256,
+        )
+        unpacker.feed(view[:most])
+        try:
+            header = unpacker.unpack()
+            return msgspec.convert(header, of), unpacker.tell()
+        except msgpack.OutOfData:
+            continue
+        except (ValueError, msgpack.UnpackException, msgspec.ValidationError, TypeError) as error:
+            raise ProtocolError(f"not a message of this protocol: {error}") from None
+    raise ProtocolError(f"the header is cut short or longer than {max_header} bytes")

@@ -10,29 +10,23 @@ from types import UnionType
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-import numpy as np
 from websockets.asyncio.client import connect as websocket_connect
 from websockets.asyncio.server import Server, serve
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidProxy, InvalidURI
-from websockets.exceptions import ProtocolError as BrokenMessage
 
+from shared.budget import Budget, Store
 from shared.codec import ALIGNMENT, MAX_HEADER, MAX_WELCOME, Decoded, Frame, decode, encode
 from shared.errors import ConfigError, LinkClosed, ProtocolError, Unreachable
 from shared.messages import Message, ToEdge, ToHub
 from shared.tensors import ModelSpec
-from shared.watch import OF_A_HUB, OF_AN_EDGE, Budget, Limits, Watched, WatchedByHub, by_edge, by_hub
+from shared.watch import OF_A_HUB, OF_AN_EDGE, Limits, Watched, WatchedByHub, by_edge, by_hub
 
 STRANGER_LIMIT = 4 * 1024
 """Longest message in bytes that a hub reads before it has welcomed an edge."""
 
 _OPEN_TIMEOUT = 10.0
 
-# What asyncio holds for a peer that does not read is this and one piece more, so 0.3 MiB. The kernel's buffer, a
-# few times as large, keeps the line busy: 512 KiB here was not faster.
-_WRITE_LIMIT = 64 * 1024
-
-# Frames that wait for a session whose inbox is full. Each can be 256 KiB long.
-_MOST_FRAMES = 2
+_ENOUGH = 512 * 2**20
 
 # Connections that may wait to be accepted, and the most that asyncio accepts in one turn of its loop (40 ms for as
 # many). With its default of 100, 300 that come at once leave some that think they are connected and never are.
@@ -61,7 +55,6 @@ class Link(Generic[In]):
         self._incoming = incoming
         self._max_header = max_header
         self._max_tensors = 0
-        self._limit = max_header
         self._traffic = traffic
 
     @property
@@ -78,8 +71,11 @@ class Link(Generic[In]):
     def expect(self, spec: ModelSpec) -> None:
         """Allow incoming messages to carry the tensors of `spec` from now on, and not a byte more."""
         self._max_tensors = len(spec.tensors) + 1  # one too many is a bad answer, to be refused with its reason
-        self._limit = self._max_header + spec.nbytes + (ALIGNMENT + 5) * len(spec.tensors)
-        self._connection.protocol.max_message_size = self._limit
+        self._connection.limit = self._max_header + spec.nbytes + (ALIGNMENT + 5) * len(spec.tensors)
+
+    def before_long(self, make_room: Callable[[], None]) -> None:
+        """Have `make_room` called when a long message begins, so that it can take the memory of one not needed."""
+        self._connection.before_long = make_room
 
     async def send(self, message: Frame | Message) -> None:
         """Send one message, encoded or not, and wait until the network has taken it.
@@ -89,17 +85,9 @@ class Link(Generic[In]):
         """
         frame = message if isinstance(message, Frame) else encode(message)
         try:
-            # Several pieces become fragments, between which pings and pongs can pass.
-            await self._connection.send(frame.pieces[0] if len(frame.pieces) == 1 else frame.pieces)
-        except asyncio.CancelledError:
-            # websockets leaves a connection open whose fragmented send was cancelled, but the next send fails.
-            if len(frame.pieces) > 1:
-                self.abort()
-            raise
+            await self._connection.send_message(frame.pieces)
         except ConnectionClosed as error:
             raise self._closed(error) from None
-        except BrokenMessage:  # a message before this one was cut short, and the connection has not ended yet
-            raise LinkClosed(1006, "the line was cut") from None
         self._traffic.sent += frame.nbytes
 
     async def receive(self) -> Decoded[In]:
@@ -109,39 +97,18 @@ class Link(Generic[In]):
             LinkClosed: the connection has ended.
             ProtocolError: what came is not a message that may arrive here; close the link.
         """
-        first: bytes | None = None
-        buffer: memoryview | None = None
-        size = 0
         try:
-            async for piece in self._connection.recv_streaming(decode=False):
-                if first is None:
-                    first = piece
-                else:
-                    if buffer is None:
-                        # Room for the longest allowed message: pages that stay untouched cost nothing, and
-                        # fragments go straight to their place (1.06 times the message in memory; joining takes 2.1).
-                        buffer = np.empty(self._limit, np.uint8).data
-                        buffer[: len(first)] = first
-                    buffer[size : size + len(piece)] = piece
-                size += len(piece)
-        except asyncio.CancelledError:
-            # A message half read leaves the connection unusable.
-            if first is not None:
-                self.abort()
-            raise
+            whole = await self._connection.next_message()
         except ConnectionClosed as error:
             raise self._closed(error) from None
-        assert first is not None, "websockets gives at least one piece of each message"
-        self._traffic.received += size
-        room = self._connection.rooms.pop(0)
-        data = first if buffer is None else buffer[:size]
+        self._traffic.received += whole.data.nbytes
         try:
-            heard = decode(data, self._incoming, max_header=self._max_header, max_tensors=self._max_tensors)
+            heard = decode(whole.data, self._incoming, max_header=self._max_header, max_tensors=self._max_tensors)
         except ProtocolError:
-            if room:
-                room.give_back()
+            if whole.room:
+                whole.room.give_back()
             raise
-        return replace(heard, release=room.give_back) if room else heard
+        return replace(heard, done=whole.room.give_back) if whole.room else heard
 
     async def wait_closed(self, seconds: float) -> None:
         """Wait for a while.
@@ -191,13 +158,16 @@ def websocket_url(text: str) -> str:
     return parts._replace(fragment="").geturl()
 
 
-async def connect(url: str, *, traffic: Traffic | None = None, limits: Limits = OF_AN_EDGE) -> Link[ToEdge]:
+async def connect(
+    url: str, *, traffic: Traffic | None = None, limits: Limits = OF_AN_EDGE, store: Store | None = None
+) -> Link[ToEdge]:
     """Open a link to the hub at `url`.
 
     Args:
         url: what a person may have typed.
         traffic: counts the bytes of messages.
         limits: what is borne from the hub.
+        store: where memory for long messages comes from; links that share one use it in turn.
 
     Raises:
         ConfigError: `url` is not a websocket URL.
@@ -211,9 +181,9 @@ async def connect(url: str, *, traffic: Traffic | None = None, limits: Limits = 
             max_size=MAX_WELCOME,
             ping_interval=None,
             open_timeout=_OPEN_TIMEOUT,
-            write_limit=_WRITE_LIMIT,
+            write_limit=0,  # whoever waits for a write waits until the network has taken all of it
             logger=_quiet,
-            create_connection=by_edge(limits),
+            create_connection=by_edge(limits, store or Store()),
         )
     except InvalidURI as error:
         raise ConfigError(f"{url!r} is not the address of a hub: {error.msg}") from None
@@ -269,6 +239,7 @@ async def listen(
 
     async def handle(connection: Any) -> None:
         assert isinstance(connection, WatchedByHub), "it was made by by_hub"
+        connection.forget_handshake()
         try:
             await handler(Link[ToHub](connection, ToHub, max_header=MAX_HEADER, traffic=traffic))
         finally:
@@ -281,13 +252,12 @@ async def listen(
             port,
             compression=None,
             max_size=STRANGER_LIMIT,
-            max_queue=_MOST_FRAMES,
             backlog=_MOST_KNOCKING,
             ping_interval=None,
             open_timeout=limits.greeting,
-            write_limit=_WRITE_LIMIT,
+            write_limit=0,  # whoever waits for a write waits until the network has taken all of it
             logger=_quiet,
-            create_connection=by_hub(limits, budget),
+            create_connection=by_hub(limits, budget or Budget(_ENOUGH)),
         )
     except OSError as error:
         raise ConfigError(

@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections import OrderedDict
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,20 +11,25 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import DATA_OPCODES, CloseCode, Frame
-from websockets.protocol import OPEN, Event
+from websockets.frames import CloseCode
+from websockets.http11 import Request
+from websockets.protocol import CLOSED, CONNECTING, OPEN, SERVER
 
-SMALL = 64 * 1024
-"""A message up to this many bytes needs no room: it may hold news, but no model."""
+from shared.budget import Budget, Room, Store
+from shared.intake import Intake
+from shared.outlet import Outlet
 
 _CLOSE_WITHIN = 5.0
 _MOST_PONGS = 64 * 1024
+_A_REQUEST = Request("", Headers())
+_MOST_MESSAGES = 2  # that wait for a session whose inbox is full
 
 # Linux buffers megabytes for a slow reader, and says that there is room again when a third is gone: for a minute, at
 # 32 KiB a second, a send looks stuck that is not. With this option it says so whenever less than that is unsent.
 _NOT_SENT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-_MOST_NOT_SENT = 128 * 1024
+_MOST_NOT_SENT = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -48,141 +53,200 @@ class Limits:
 
 
 OF_A_HUB = Limits()
-OF_AN_EDGE = Limits(floor=0.0, stalled=float("inf"))
-"""A hub may let an edge wait for as long as it likes, as long as it shows that it is alive."""
+OF_AN_EDGE = Limits(ping_every=float("inf"), floor=0.0, stalled=float("inf"))
+"""A hub may let an edge wait for as long as it likes, as long as it shows that it is alive: it pings, edges answer."""
 
 
-class Budget:
-    """Memory for long messages that come in, given out in the order in which it is asked for."""
+@dataclass(frozen=True)
+class Whole:
+    """A message as it came, and the room that it takes, if any."""
 
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = nbytes
-        self.taken = 0
-        self._waiting: OrderedDict[Room, None] = OrderedDict()
-
-    def ask(self, nbytes: int, granted: Callable[[], None]) -> "Room":
-        """Ask for room, and have `granted` called when it is there, which may be at once.
-
-        A message that is longer than the whole budget gets all of it: then it is alone.
-        """
-        room = Room(self, min(nbytes, self.nbytes), granted)
-        self._waiting[room] = None
-        self._give_out()
-        return room
-
-    def take_back(self, room: "Room") -> None:
-        """Have the room that one message took, or stood in line for; a second time does nothing."""
-        if room in self._waiting:
-            del self._waiting[room]
-        elif not room.given_back:
-            self.taken -= room.nbytes
-        room.given_back = True
-        self._give_out()
-
-    def _give_out(self) -> None:
-        while self._waiting:
-            room = next(iter(self._waiting))
-            if self.taken + room.nbytes > self.nbytes:
-                return  # nobody overtakes: whoever needs much would wait for ever
-            del self._waiting[room]
-            self.taken += room.nbytes
-            room.granted()
+    data: memoryview
+    room: Room | None
 
 
-@dataclass(eq=False)
-class Room:
-    """Memory that one message takes, or stands in line for."""
+class Watched(Connection, asyncio.BufferedProtocol):
+    """A websocket whose every byte is seen, and whose messages are not copied: the library offers neither.
 
-    budget: Budget
-    nbytes: int
-    granted: Callable[[], None]
-    given_back: bool = False
-
-    def give_back(self) -> None:
-        """Have no more need of it."""
-        self.budget.take_back(self)
-
-
-class Watched(Connection):
-    """A websocket whose every byte is seen, which the library does not offer: it hands over whole frames.
-
-    This class leans on insides of websockets: `protocol.reader.buffer` (a frame in the making),
-    `protocol.current_size` (the frames before it of the same message), `recv_messages.pause` and `.resume`. The tests
-    of this file fail if an upgrade changes what they mean.
+    The library shakes hands, answers pings and closes; messages come through `shared.intake` and go through
+    `shared.outlet`. Of its insides this class uses what its Sans-I/O layer documents (`protocol.state`, `fail`, and the
+    bytes that go in and out) and `send_data`, `send_context` and `close_exc` of its connection. The tests of this file
+    fail if an upgrade changes what they mean.
 
     While this side does not read (a full queue, no room), the other side's clock stands still.
     """
 
-    def __init__(self, *args: Any, limits: Limits, budget: Budget | None = None, **settings: Any) -> None:
+    def __init__(self, *args: Any, limits: Limits, memory: Budget | Store, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.cut_because = ""
         """Why this side cut the connection, if it did."""
-        self.rooms: list[Room | None] = []
-        """What the whole messages take that came and have not been received yet, in order."""
         self.greet_by = self.loop.time() + limits.greeting
         """When Hello must have come, in seconds of the event loop's clock."""
+        self.limit = self.protocol.max_message_size or 0
+        """Longest message that may come, in bytes."""
+        self.before_long: Callable[[], None] = lambda: None
+        """Called when a long message begins: whoever can spare the memory of the last one may let go of it now."""
+        masked = self.protocol.side is SERVER
+        this = weakref.proxy(self)  # a connection that has ended is freed at once, and not by a collection of garbage
+        self._intake = Intake(this, masked=masked)
+        self.outlet = Outlet(this, self.loop, masked=not masked)
         self._heard = self._pinged = self._moved = self.loop.time()
         self._limits = limits
-        self._budget = budget
+        self._memory = memory
+        self._left = False
         self._room: Room | None = None
+        self._messages: list[Whole] = []  # a deque of none takes 760 bytes
+        self._awaited: asyncio.Future[None] | None = None
         self._began: float | None = None
         self._seen = 0
-        self._boundary = True
+        self._full = False
         self._stops, self._stopped_at = 0, 0.0
         self._unsent = self._pongs = 0
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if transport.get_extra_info("sslcontext"):
+            self.write_limit_high = 1  # asyncio's TLS says that it is full from here on, its sockets beyond it
         super().connection_made(transport)
-        if (wire := transport.get_extra_info("socket")) and _NOT_SENT:
+        if self.protocol.side is SERVER and (wire := transport.get_extra_info("socket")) and _NOT_SENT:
             wire.setsockopt(socket.IPPROTO_TCP, _NOT_SENT, _MOST_NOT_SENT)
-        self.recv_messages.pause = self._stop_reading
-        self.recv_messages.resume = self._go_on_reading
         self._timer = self.loop.call_later(self._limits.window / 4, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
         if self._room:  # for a message that will not come any more
             self._room.give_back()
+        self._intake.end()
+        self.outlet.lost()
         super().connection_lost(exc)
+        self._wake()
+        self.protocol.parser.close()  # its frame refers to the protocol
+        if self.protocol.parser_exc:
+            self.protocol.parser_exc.__traceback__ = None  # and so does this
 
     def pause_writing(self) -> None:
         super().pause_writing()
         self._moved, self._unsent = self.loop.time(), self.transport.get_write_buffer_size()
 
-    def data_received(self, data: bytes) -> None:
-        self._heard = self.loop.time()
-        self._boundary = False
-        unsent = self.transport.get_write_buffer_size()
-        super().data_received(data)
-        self._count_pongs(unsent)
-        size = self._size
-        if self._boundary and not size:
-            self._began = None  # exactly at the end of a message
-        elif self._boundary or self._began is None:
-            self._began, self._seen = self._heard, 0
-        if self._budget and self._room is None and size > SMALL and self.protocol.state is OPEN:
-            self._stop_reading()
-            self._room = self._budget.ask(self.protocol.max_message_size or 0, self._go_on_reading)
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.loop.call_soon(self.outlet.go_on)  # not at once: asyncio's TLS says so while it is written to
 
-    def process_event(self, event: Event) -> None:
-        super().process_event(event)
-        if isinstance(event, Frame) and event.fin and event.opcode in DATA_OPCODES:
-            self.rooms.append(self._room)
-            self._room = None
-            self._boundary = True
-        elif self.protocol.current_size is None:  # a ping or a handshake, and not in the middle of a message
-            self._boundary = True
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._intake.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._heard = self.loop.time()
+        ends = self._intake.ends
+        if self._room and self._room.memory is not None:
+            self._room.budget.came(nbytes)
+        self._intake.came(nbytes)
+        if self._intake.between:
+            self._began = None
+        elif self._began is None or self._intake.ends != ends:
+            self._began, self._seen = self._heard, 0
+            self._look_soon()
+
+    def send_data(self) -> None:
+        if not self.outlet.holds:
+            super().send_data()
+
+    # What the intake and the outlet ask.
+
+    @property
+    def shaking_hands(self) -> bool:
+        """Whether the opening handshake is still under way."""
+        return self.protocol.state is CONNECTING
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may be sent."""
+        return self.protocol.state is OPEN
+
+    def allot(self, nbytes: int) -> memoryview | None:
+        """Give memory for a long message, or None and have the intake go on later."""
+        self.before_long()
+        if self._left:
+            self.cut("it went on talking after the goodbye")
+            return None
+        if isinstance(self._memory, Store):
+            return self._memory.take(nbytes)
+        self._room = self._memory.ask(nbytes, self._granted)
+        if self._room.memory is None:
+            self._stop_reading()
+        return self._room.memory
+
+    def pass_on(self, data: memoryview) -> None:
+        """Give the library what is its business."""
+        unsent = self._owed
+        super().data_received(data)  # type: ignore[arg-type]  # it adds it to a bytearray
+        self._count_pongs(unsent)
+        if self.protocol.close_rcvd or self.protocol.parser_exc:  # the latter if there was something wrong with it
+            self._intake.end()
+
+    def whole(self, message: memoryview) -> None:
+        """Take in a message."""
+        if self._room:
+            self._room.budget.is_whole(self._room)
+        self._messages.append(Whole(message, self._room))
+        self._room = None
+        if len(self._messages) > _MOST_MESSAGES and not self._full:
+            self._full = True
+            self._stop_reading()
+        self._wake()
+
+    def refuse(self, code: CloseCode, reason: str) -> None:
+        """Fail the connection: what comes breaks the protocol."""
+        self.protocol.fail(code, reason)
+        self.pass_on(memoryview(b""))  # has the library send the close, and set its deadline
+        if self._room:
+            self._room.give_back()
 
     # What links call.
+
+    def forget_handshake(self) -> None:
+        """Let go of what nobody asks for after the handshake: 3 KiB. That there was a request is still asked."""
+        self.request, self.response = _A_REQUEST, None
+
+    async def next_message(self) -> Whole:
+        """Wait for the next message.
+
+        Raises:
+            ConnectionClosed: there will be none.
+        """
+        while not self._messages:
+            if self.protocol.state is CLOSED:
+                raise self.close_exc
+            self._awaited = self.loop.create_future()
+            await self._awaited
+        message = self._messages.pop(0)
+        if self._full and not self._messages:
+            self._full = False
+            self._go_on_reading()
+        return message
+
+    async def send_message(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Send one message, a fragment for each piece, between which pings and pongs can pass.
+
+        Raises:
+            ConnectionClosed: the connection has ended, or ended before all of it was out.
+        """
+        if self.is_open:
+            self._look_soon()
+            if await self.outlet.send(pieces):
+                return
+        if self.is_open:  # its socket has failed
+            await asyncio.shield(self.connection_lost_waiter)
+        async with self.send_context():  # waits for the end, and raises what it was
+            ...
 
     async def close(
         self, code: CloseCode | int = CloseCode.NORMAL_CLOSURE, reason: str = "", *, within: float = _CLOSE_WITHIN
     ) -> None:
         """Close in good order, within seconds, also in the middle of a long message and if nobody reads.
 
-        The library would say 1011 in the middle of a message, and wait for ever for whoever does not read.
+        The library would wait for ever for whoever does not read.
         """
         try:
             async with asyncio.timeout(within), self.send_context():
@@ -194,9 +258,12 @@ class Watched(Connection):
 
     def leave(self) -> None:
         """Give back all room: nobody will receive another message."""
-        for room in filter(None, [*self.rooms, self._room]):
-            room.give_back()
-        self._budget = None
+        for room in [*(whole.room for whole in self._messages), self._room]:
+            if room:
+                room.give_back()
+        self._messages.clear()
+        self._room = None
+        self._left = True
 
     def cut(self, because: str) -> None:
         """Cut the connection at once."""
@@ -205,28 +272,50 @@ class Watched(Connection):
 
     # What this class adds.
 
+    def _granted(self) -> None:
+        """Go on with a message that waited for room."""
+        assert self._room is not None, "whoever gives it up is not granted it"
+        assert self._room.memory is not None, "it is granted with its memory"
+        self._go_on_reading()
+        self._intake.go_on(self._room.memory)
+
+    def _wake(self) -> None:
+        if self._awaited and not self._awaited.done():
+            self._awaited.set_result(None)
+
     @property
-    def _size(self) -> int:
-        """How much of a message is here that is not here whole."""
-        return (self.protocol.current_size or 0) + len(self.protocol.reader.buffer)
+    def _owed(self) -> int:
+        """How many bytes of the library's wait to be written."""
+        waiting = sum(map(len, self.protocol.writes)) if self.outlet.holds else 0
+        return self.transport.get_write_buffer_size() + waiting
+
+    def _look_soon(self) -> None:
+        """Look within a quarter of a window: something is under way."""
+        due = self.loop.time() + self._limits.window / 4
+        if self._timer.when() > due:
+            self._timer.cancel()
+            self._timer = self.loop.call_at(due, self._look)
 
     def _look(self) -> None:
-        """Look after the connection, four times in a window."""
+        """Look after the connection: four times in a window while something is under way, else seldom."""
         limits, now = self._limits, self.loop.time()
-        self._timer = self.loop.call_later(limits.window / 4, self._look)
+        busy = self._began is not None or self.paused or self.outlet.waits
+        wait = limits.window / 4 if busy else max(limits.window / 4, min(limits.ping_every / 2, limits.silence / 4))
+        self._timer = self.loop.call_later(wait, self._look)
         if self.paused and (unsent := self.transport.get_write_buffer_size()) < self._unsent:
             self._moved, self._unsent = now, unsent
+        moved = max(self._moved, self.outlet.moved)
         read_until = self._stopped_at if self._stops else now
-        if self.paused and now - self._moved >= limits.stalled:
+        if (self.paused or self.outlet.waits) and now - moved >= limits.stalled:
             self.cut(f"nothing could be sent for {limits.stalled:g} s")
         elif read_until - self._heard >= limits.silence:
             self.cut(f"nothing came for {limits.silence:g} s")
         elif self._began is not None and (seconds := read_until - self._began) >= limits.window:
-            size = self._size
+            size = self._intake.held
             if size - self._seen < limits.floor * seconds:
                 self.cut(f"a message came at less than {limits.floor:g} bytes a second")
             self._began, self._seen = read_until, size
-        if now - self._pinged >= limits.ping_every and self.protocol.state is OPEN and not self.paused:
+        if now - self._pinged >= limits.ping_every and self.is_open and not (self.paused or self.outlet.waits):
             self._pinged = now
             self.protocol.send_ping(b"")
             self.send_data()
@@ -247,7 +336,7 @@ class Watched(Connection):
 
     def _count_pongs(self, unsent: int) -> None:
         """Cut whoever pings without reading the pongs: the library lets them pile up."""
-        now_unsent = self.transport.get_write_buffer_size()
+        now_unsent = self._owed
         self._pongs = self._pongs + now_unsent - unsent if unsent else now_unsent
         if self._pongs > _MOST_PONGS:
             self.cut("it pings and does not read the pongs")
@@ -261,11 +350,11 @@ class WatchedByEdge(Watched, ClientConnection):
     """An edge's end of a connection."""
 
 
-def by_hub(limits: Limits, budget: Budget | None) -> Any:
+def by_hub(limits: Limits, budget: Budget) -> Any:
     """Give what makes a hub's connections, for `websockets.asyncio.server.serve`."""
-    return partial(WatchedByHub, limits=limits, budget=budget)
+    return partial(WatchedByHub, limits=limits, memory=budget)
 
 
-def by_edge(limits: Limits) -> Any:
+def by_edge(limits: Limits, store: Store) -> Any:
     """Give what makes an edge's connections, for `websockets.asyncio.client.connect`."""
-    return partial(WatchedByEdge, limits=limits)
+    return partial(WatchedByEdge, limits=limits, memory=store)

@@ -26,11 +26,12 @@ async def throw(hub: HubProcess, dice: random.Random, count: int, *, at_once: in
                 before.append(hub.rss)
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 async with stranger(hub.url) as one:
-                    greeting = HANDSHAKE
-                    if dice.random() < 0.9:
-                        greeting += message(Hello(versions=(1,), edge=f"fuzz-{number}", role=Role.TRAINER))
-                    one.writer.write(greeting)
+                    one.writer.write(HANDSHAKE)
+                    if dice.random() < 0.1:
+                        one.writer.write(b"".join(frames(dice, 1)))  # before it was answered
                     await one.reader.readuntil(b"\r\n\r\n")
+                    if dice.random() < 0.9:
+                        one.writer.write(message(Hello(versions=(1,), edge=f"fuzz-{number}", role=Role.TRAINER)))
                     if dice.random() < 0.9:
                         await one.reader.read(1)  # the Welcome, or the end
                         one.writer.write(message(Ready(examples=1, data_bytes=1)))

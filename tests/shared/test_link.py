@@ -94,7 +94,7 @@ async def test_tensors_arrive_bit_for_bit(hub: Hub) -> None:
 
 async def test_a_long_message_arrives_whole_from_its_fragments(hub: Hub) -> None:
     frame = encode(UPDATE, LONG.values())
-    assert len(frame.pieces) > 10
+    assert len(frame.pieces) > 2
     async with joined(hub) as (edge, there):
         there.expect(LONG_SPEC)
         _, heard = await asyncio.gather(edge.send(frame), there.receive())
@@ -182,7 +182,8 @@ async def test_a_hub_may_say_four_mib_and_not_a_byte_more_before_the_model_is_kn
         await there.send(Frame((bytes(MAX_WELCOME),), MAX_WELCOME))
         with pytest.raises(ProtocolError):
             await edge.receive()
-        await there.send(Frame((bytes(MAX_WELCOME + 1),), MAX_WELCOME + 1))
+        with contextlib.suppress(LinkClosed):  # if the answer comes before all of it is out
+            await there.send(Frame((bytes(MAX_WELCOME + 1),), MAX_WELCOME + 1))
         with pytest.raises(LinkClosed) as closed:
             await edge.receive()
     assert closed.value.code == 1009
@@ -287,11 +288,13 @@ async def test_a_send_cut_short_aborts_its_link(hub: Hub) -> None:
     huge = encode(UPDATE, [np.zeros(64 * 2**20, np.uint8)])
     async with joined(hub) as (edge, there):
         there.expect(ModelSpec.of({"w": np.zeros(64 * 2**20, np.uint8)}))
+        there._connection.transport.pause_reading()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await edge.send(huge)  # nobody reads it
         with pytest.raises(LinkClosed, match="the line was cut"):
             await edge.send(HELLO)  # at once: the connection does not know yet that it has ended
+        there._connection.transport.resume_reading()
         with pytest.raises(LinkClosed):
             await there.receive()
 
@@ -299,11 +302,13 @@ async def test_a_send_cut_short_aborts_its_link(hub: Hub) -> None:
 async def test_a_send_that_waited_for_one_cut_short_hears_that_the_line_was_cut(hub: Hub) -> None:
     async with joined(hub) as (edge, there):
         there.expect(ModelSpec.of({"w": np.zeros(64 * 2**20, np.uint8)}))
+        there._connection.transport.pause_reading()
         sending = asyncio.create_task(edge.send(encode(UPDATE, [np.zeros(64 * 2**20, np.uint8)])))
         waiting = asyncio.create_task(edge.send(HELLO))
         await asyncio.wait([sending, waiting], timeout=0.1)
         sending.cancel()
         ended = await asyncio.gather(sending, waiting, return_exceptions=True)
+        there._connection.transport.resume_reading()
         with pytest.raises(LinkClosed):
             await there.receive()
     assert [type(error) for error in ended] == [asyncio.CancelledError, LinkClosed]
@@ -318,30 +323,28 @@ async def test_a_receive_given_up_between_messages_leaves_the_link_usable(hub: H
         assert (await there.receive()).message == HELLO
 
 
-async def test_a_receive_given_up_within_a_message_aborts_its_link(hub: Hub) -> None:
-    arrived, forever = asyncio.Event(), asyncio.Event()
+async def test_a_receive_given_up_within_a_message_leaves_the_link_usable(hub: Hub) -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+    said = encode(HELLO).pieces[0]
 
     async with stranger(hub) as (connection, there):
 
-        async def half_a_message() -> AsyncIterator[bytes]:
-            yield b"\x81"
+        async def in_two_halves() -> AsyncIterator[bytes]:
+            yield bytes(said[:10])
             await (await connection.ping())  # the pong comes after the fragment was taken in
             arrived.set()
-            await forever.wait()
-            yield b"never"
+            await go_on.wait()
+            yield bytes(said[10:])
 
         receiving = asyncio.create_task(there.receive())
-        sending = asyncio.create_task(connection.send(half_a_message()))
+        sending = asyncio.create_task(connection.send(in_two_halves()))
         await arrived.wait()
         receiving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await receiving
-        with pytest.raises(ConnectionClosed):
-            await connection.recv()
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-    with pytest.raises(LinkClosed):
-        await there.send(WELCOME)
+        go_on.set()
+        assert (await there.receive()).message == HELLO
+        await sending
 
 
 async def test_the_link_closes_when_its_handler_returns(hub: Hub) -> None:

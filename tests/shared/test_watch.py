@@ -2,20 +2,29 @@
 
 import asyncio
 import contextlib
+import os
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from websockets.frames import Opcode
+from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Close, Opcode
 
 from shared import watch
+from shared.budget import AT_ONCE, Budget, Store
 from shared.codec import Decoded, Frame, encode
 from shared.errors import LinkClosed, ProtocolError
+from shared.intake import SMALL
 from shared.link import Link, Traffic, connect, listen, port_of
 from shared.messages import Goodbye, ToHub
 from shared.tensors import ModelSpec
-from shared.watch import OF_A_HUB, OF_AN_EDGE, SMALL, Budget, Limits
+from shared.watch import OF_A_HUB, OF_AN_EDGE, Limits, WatchedByHub, by_hub
+from tests.support import tls
 from tests.support.examples import HELLO, TRAIN, UPDATE, WELCOME
 from tests.support.strangers import Stranger, frame, head_of, stranger
 
@@ -62,6 +71,21 @@ async def websocket(of: Hub) -> AsyncIterator[tuple[Stranger, Link[ToHub]]]:
     async with stranger(of.url) as one:
         await one.shake_hands()
         yield one, await of.links.get()
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait for something that tells nobody when it happens."""
+    for _ in range(1000):
+        if happened():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not happen")
+
+
+async def stuck(link: Link[Any]) -> None:
+    """Wait until a send of this link is stuck in the middle of a frame, as the line is full."""
+    outlet, now = link._connection.outlet, asyncio.get_running_loop().time
+    await until(lambda: outlet.holds and now() > outlet.moved + 0.02)
 
 
 async def cut(link: Link[ToHub]) -> str:
@@ -150,6 +174,15 @@ async def test_messages_and_pings_that_come_now_and_then_are_no_drip() -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_whoever_says_goodbye_and_goes_on_talking_is_cut() -> None:
+    async with hub(replace(QUICK, silence=60.0)) as of, websocket(of) as (one, there):
+        one.writer.write(frame(Close(1000, "bye").serialize(), Opcode.CLOSE))
+        dripping = asyncio.create_task(one.drip(bytes(1000), every=0.01))
+        assert await cut(there) == "a message came at less than 4096 bytes a second"
+        dripping.cancel()
+        await asyncio.gather(dripping, return_exceptions=True)
+
+
 # --- who is silent ---
 
 
@@ -194,7 +227,12 @@ async def test_whoever_does_not_read_is_cut_when_a_send_gets_nowhere() -> None:
     [encode(UPDATE, [np.zeros(16 * MIB, np.uint8)]), Frame((bytes(16 * MIB),), 16 * MIB)],
     ids=["fragments", "one frame"],
 )
-async def test_whoever_reads_slowly_but_reads_is_not_cut(said: Frame) -> None:
+@pytest.mark.parametrize("system", ["plain", "no writev"])
+async def test_whoever_reads_slowly_but_reads_is_not_cut(
+    said: Frame, system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if system != "plain":
+        monkeypatch.delattr(os, "writev")  # so that asyncio holds what the socket does not take
     async with hub(replace(QUICK, silence=60.0)) as of, websocket(of) as (one, there):
         one.writer.transport.pause_reading()
         sending = asyncio.create_task(there.send(said))
@@ -222,20 +260,32 @@ async def test_where_the_system_cannot_say_how_much_is_unsent_a_connection_works
         edge.abort()
 
 
-async def test_what_the_hub_holds_for_whoever_does_not_read_is_less_than_half_a_mib() -> None:
+async def test_what_the_hub_holds_for_whoever_does_not_read_is_next_to_nothing() -> None:
+    said = encode(UPDATE, [np.zeros(16 * MIB, np.uint8)])
     async with hub(CALM) as of, websocket(of) as (one, there):
         one.writer.transport.pause_reading()
-        sending = asyncio.create_task(there.send(encode(UPDATE, [np.zeros(16 * MIB, np.uint8)])))
-        await asyncio.wait([sending], timeout=0.2)
-        assert 0 < there._connection.transport.get_write_buffer_size() < MIB // 2
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
+        tracemalloc.start()
+        sending = asyncio.create_task(there.send(said))
+        await stuck(there)
+        for _ in range(3):
+            one.writer.write(frame(bytes(125), Opcode.PING))
+        await until(lambda: there._connection._owed == 3 * 127)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < MIB // 32
+        there.abort()
+        with pytest.raises(LinkClosed):
+            await sending
 
 
-async def test_whoever_pings_and_does_not_read_the_pongs_is_cut() -> None:
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "in the middle of a frame"])
+async def test_whoever_pings_and_does_not_read_the_pongs_is_cut(busy: bool) -> None:
     async with hub(CALM) as of, websocket(of) as (one, there):
         one.writer.transport.pause_reading()
         one.writer.transport.set_write_buffer_limits(high=0)
+        sending = asyncio.create_task(there.send(Frame((bytes(16 * MIB),), 16 * MIB) if busy else WELCOME))
+        if busy:
+            await stuck(there)
         cutting = asyncio.create_task(cut(there))
         flood = frame(bytes(125), Opcode.PING) * 1000
         while not cutting.done():
@@ -243,9 +293,49 @@ async def test_whoever_pings_and_does_not_read_the_pongs_is_cut() -> None:
             with contextlib.suppress(OSError):
                 await one.writer.drain()
         assert await cutting == "it pings and does not read the pongs"
+        if busy:
+            with pytest.raises(LinkClosed, match="does not read the pongs"):
+                await sending
+        else:
+            await sending
 
 
 # --- closing ---
+
+
+async def test_nothing_is_heard_of_whoever_broke_the_protocol_in_a_close() -> None:
+    async with hub() as of, websocket(of) as (one, there):
+        one.writer.write(frame(b"?", Opcode.CLOSE) + frame(encode(HELLO).pieces[0]))
+        await one.gone()
+        one.writer.close()
+        with pytest.raises(LinkClosed) as closed:
+            await there.receive()
+        assert closed.value.code == 1002
+
+
+async def test_nothing_is_left_to_do_for_a_connection_that_has_ended() -> None:
+    async with hub(replace(QUICK, ping_every=60.0, silence=60.0)) as of:
+        edge = await connect(of.url)
+        there = await of.links.get()
+        now = asyncio.get_running_loop().time
+        await until(lambda: there._connection._timer.when() > now() + 1.0)  # it looks after idle connections seldom
+        edge.abort()
+        with pytest.raises(LinkClosed):
+            await there.receive()
+        with pytest.raises(LinkClosed):
+            await there.send(WELCOME)
+        assert there._connection._timer.cancelled()
+
+
+async def test_a_socket_that_fails_while_it_is_written_to_is_a_line_that_was_cut() -> None:
+    async with hub() as of, websocket(of) as (one, there):
+        there._connection.transport.pause_reading()  # so that only a write can tell
+        one.writer.transport.pause_reading()
+        sending = asyncio.create_task(there.send(encode(UPDATE, [np.zeros(16 * MIB, np.uint8)])))
+        await stuck(there)
+        one.writer.transport.abort()
+        with pytest.raises(LinkClosed, match="the line was cut"):
+            await sending
 
 
 async def test_a_close_in_the_middle_of_a_long_message_says_its_own_code() -> None:
@@ -253,9 +343,12 @@ async def test_a_close_in_the_middle_of_a_long_message_says_its_own_code() -> No
         edge = await connect(of.url)
         edge.expect(ModelSpec.of({"w": np.zeros(16 * MIB, np.uint8)}))
         there = await of.links.get()
+        edge._connection.transport.pause_reading()
         sending = asyncio.create_task(there.send(encode(UPDATE, [np.zeros(16 * MIB, np.uint8)])))
-        await asyncio.wait([sending], timeout=0.1)  # the line is full
+        await stuck(there)
         closing = asyncio.create_task(there.close(1012, "the hub has stopped"))
+        await asyncio.sleep(0)
+        edge._connection.transport.resume_reading()
         with pytest.raises(LinkClosed) as closed:
             await edge.receive()
         assert (closed.value.code, closed.value.reason) == (1012, "the hub has stopped")
@@ -269,7 +362,7 @@ async def test_a_close_does_not_wait_long_for_whoever_does_not_read() -> None:
     async with hub(CALM) as of, websocket(of) as (one, there):
         one.writer.transport.pause_reading()
         sending = asyncio.create_task(there.send(encode(UPDATE, [np.zeros(16 * MIB, np.uint8)])))
-        await asyncio.wait([sending], timeout=0.1)
+        await stuck(there)
         await asyncio.wait_for(there.close(1012, within=0.1), 1.0)
         with pytest.raises(LinkClosed, match="it did not take the close"):
             await sending
@@ -280,14 +373,17 @@ async def test_a_short_send_given_up_leaves_the_link_usable() -> None:
         edge = await connect(of.url)
         edge.expect(ModelSpec.of({"w": np.zeros(64 * MIB, np.uint8)}))
         there = await of.links.get()
+        edge._connection.transport.pause_reading()
         sending = asyncio.create_task(there.send(encode(TRAIN, [np.zeros(64 * MIB, np.uint8)])))
-        await asyncio.wait([sending], timeout=0.1)
+        await stuck(there)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
+            async with asyncio.timeout(0.01):
                 await there.send(Goodbye(code="done"))
+        edge._connection.transport.resume_reading()
         assert len((await edge.receive()).segments) == 1
         await sending
         await there.send(WELCOME)
+        assert (await edge.receive()).message == WELCOME
         edge.abort()
 
 
@@ -304,50 +400,49 @@ async def test_waiting_ends_with_the_time_or_with_the_link() -> None:
             await there.wait_closed(10.0)
 
 
+# --- TLS ---
+
+
+async def test_an_edge_talks_to_a_hub_behind_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy takes the TLS off in front of a hub; that the hub's own end can do the same is asked here as well."""
+    ended, heard = asyncio.Event(), list[bytes]()
+
+    async def answer(connection: WatchedByHub) -> None:
+        for _ in range(3):
+            whole = await connection.next_message()
+            heard.append(bytes(whole.data))
+            await connection.send_message([whole.data[at : at + MIB] for at in range(0, len(whole.data), MIB)])
+            if whole.room:
+                whole.room.give_back()
+        with pytest.raises(ConnectionClosed):
+            await connection.next_message()
+        ended.set()
+
+    said = encode(UPDATE, [np.arange(2 * MIB, dtype=np.uint32)])
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    calm = replace(CALM, window=0.2, stalled=0.1)  # nothing is stalled that only looks so
+    server = await serve(
+        answer, "localhost", 0, ssl=tls.of_a_server(tmp_path), compression=None, ping_interval=None, write_limit=0,
+        max_size=100 * MIB, create_connection=by_hub(calm, Budget(100 * MIB)),
+    )  # fmt: skip
+    edge = await connect(f"wss://localhost:{port_of(server)}")
+    edge._incoming = ToHub  # it hears what it said
+    edge.expect(ModelSpec.of({"w": np.zeros(8 * MIB, np.uint8)}))
+    for _ in range(3):
+        sending = asyncio.create_task(edge.send(said))
+        assert bytes((await edge.receive()).data) == b"".join(said.pieces)
+        await sending
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await edge.receive()
+    assert heard == [b"".join(said.pieces)] * 3
+    await asyncio.wait_for(edge.close(), 1.0)
+    await ended.wait()
+    server.close()
+    await server.wait_closed()
+
+
 # --- room for long messages ---
-
-
-def test_room_is_given_out_in_the_order_in_which_it_is_asked_for_and_nobody_overtakes() -> None:
-    budget, got = Budget(10), list[str]()
-    a = budget.ask(6, lambda: got.append("a"))
-    b = budget.ask(8, lambda: got.append("b"))
-    c = budget.ask(1, lambda: got.append("c"))
-    assert (got, budget.taken) == (["a"], 6)
-    a.give_back()
-    assert (got, budget.taken) == (["a", "b", "c"], 9)
-    b.give_back()
-    c.give_back()
-    assert budget.taken == 0
-
-
-def test_room_given_back_twice_is_given_back_once() -> None:
-    budget = Budget(10)
-    a, b = budget.ask(6, lambda: None), budget.ask(4, lambda: None)
-    a.give_back()
-    a.give_back()
-    assert budget.taken == 4
-    b.give_back()
-    assert budget.taken == 0
-
-
-def test_whoever_gives_up_waiting_makes_place_in_the_line() -> None:
-    budget, got = Budget(10), list[str]()
-    a = budget.ask(10, lambda: got.append("a"))
-    b = budget.ask(10, lambda: got.append("b"))
-    budget.ask(10, lambda: got.append("c"))
-    b.give_back()
-    b.give_back()
-    a.give_back()
-    assert (got, budget.taken) == (["a", "c"], 10)
-
-
-def test_a_message_longer_than_the_whole_budget_gets_all_of_it() -> None:
-    budget, got = Budget(10), list[str]()
-    a = budget.ask(100, lambda: got.append("a"))
-    budget.ask(1, lambda: got.append("b"))
-    assert (got, budget.taken) == (["a"], 10)
-    a.give_back()
-    assert (got, budget.taken) == (["a", "b"], 1)
 
 
 @contextlib.asynccontextmanager
@@ -383,9 +478,25 @@ async def test_what_does_not_fit_waits_in_its_socket_and_comes_when_there_is_roo
         waiting = asyncio.create_task(second.receive())
         done, _ = await asyncio.wait([waiting], timeout=0.1)
         assert not done
-        assert second._connection._size <= SMALL + 2 * 256 * 1024  # and no more than that is in memory
+        assert second._connection._intake.held <= 4096  # and no more than that is in memory
         heard.release()
         (await asyncio.wait_for(waiting, 5)).release()
+    assert budget.taken == 0
+
+
+async def test_whoever_waits_for_its_reader_and_for_room_goes_on_when_it_has_both() -> None:
+    budget = Budget(2 * MIB)
+    async with hub(budget=budget) as of, uploading(of) as first, websocket(of) as (one, second):
+        heard = await first.receive()
+        one.writer.write(frame(encode(HELLO).pieces[0]) * 5 + frame(BYTES))
+        for _ in range(5):
+            assert (await second.receive()).message == HELLO
+        waiting = asyncio.create_task(second.receive())
+        done, _ = await asyncio.wait([waiting], timeout=0.05)
+        assert not done
+        heard.release()
+        assert bytes((await waiting).data) == BYTES
+        waiting.result().release()
     assert budget.taken == 0
 
 
@@ -476,6 +587,60 @@ async def test_room_is_given_back_on_every_way_to_fail(
     async with hub(CALM, budget) as of, websocket(of) as (one, there):
         await fail(one, there, budget)
     assert budget.taken == 0
+
+
+async def test_what_comes_whole_after_its_reader_has_left_keeps_nobody_waiting() -> None:
+    budget = Budget(100 * MIB)
+    async with hub(CALM, budget) as of, websocket(of) as (one, there):
+        await taken_in(one, frame(BYTES[:-1], fin=False))
+        there._connection.leave()
+        assert budget.taken == 0
+        await taken_in(one, frame(BYTES[-1:], Opcode.CONT))
+        rooms = [budget.ask(MIB, lambda: None) for _ in range(3 * AT_ONCE)]
+        await until(lambda: all(room.memory for room in rooms))
+        for room in rooms:
+            room.give_back()
+
+
+async def test_whoever_begins_a_long_message_after_its_reader_has_left_is_cut() -> None:
+    async with hub(CALM, Budget(100 * MIB)) as of, websocket(of) as (one, there):
+        there._connection.leave()
+        one.writer.write(frame(BYTES))
+        assert await cut(there) == "it went on talking after the goodbye"
+
+
+async def test_whoever_breaks_the_protocol_within_a_long_message_gives_its_room_back() -> None:
+    budget = Budget(2 * MIB)
+    async with hub(CALM, budget) as of, websocket(of) as (one, there):
+        await taken_in(one, frame(BYTES[:-1], fin=False))
+        assert budget.taken
+        one.writer.write(frame(BYTES[:1]))
+        await one.gone()
+        assert budget.taken == 0
+        one.writer.close()
+        with pytest.raises(LinkClosed) as closed:
+            await there.receive()
+        assert closed.value.code == 1002
+
+
+async def test_an_edge_that_lets_go_of_its_model_when_the_next_one_comes_needs_memory_for_one() -> None:
+    async with hub() as of:
+        edge = await connect(of.url, store=(store := Store()))
+        edge.expect(SPEC)
+        there = await of.links.get()
+        models = list[memoryview]()
+        edge.before_long(models.clear)
+        places = set[int]()
+        for _ in range(3):
+            sending = asyncio.create_task(there.send(encode(TRAIN, MODEL.values())))
+            models.append((await edge.receive()).segments[0])
+            places.add(np.frombuffer(models[0], np.uint8).ctypes.data)
+            await sending
+        assert len(places) == 1
+        assert len(models) == 1
+        models.clear()
+        assert len(store._free) == 1
+        edge.abort()
 
 
 async def test_whoever_leaves_while_it_waits_makes_place_in_the_line() -> None:

@@ -253,12 +253,30 @@ class End(asyncio.Transport):
             self._take(self._arrived.popleft())
 
     def _take(self, chunk: bytes) -> None:
-        self.network.delivered(self, chunk)
         if chunk:
+            self._read(chunk)
+            return
+        self.network.delivered(self, chunk)
+        if not self.protocol.eof_received():
+            self.close()
+
+    def _read(self, chunk: bytes) -> None:
+        """Put a chunk where the protocol wants it; what it does not read any more waits."""
+        if not isinstance(self.protocol, asyncio.BufferedProtocol):
+            self.network.delivered(self, chunk)
             self.peer.relieve(len(chunk))
             self.protocol.data_received(chunk)
-        elif not self.protocol.eof_received():
-            self.close()
+            return
+        while chunk and not self.lost:
+            if not self.reading:
+                self._arrived.appendleft(chunk)
+                return
+            place = self.protocol.get_buffer(-1)
+            now, chunk = chunk[: len(place)], chunk[len(place) :]
+            self.network.delivered(self, now)
+            self.peer.relieve(len(now))
+            place[: len(now)] = now
+            self.protocol.buffer_updated(len(now))
 
     def relieve(self, count: int) -> None:
         """The other end has read; may the protocol write again, or has a closing end nothing left to send?"""

@@ -6,11 +6,16 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from edge.agent import Patience
+from shared import intake
+from shared.budget import Budget, Room
+from shared.link import Link
 from tests.simulation.disk import Platters, SimulatedDisk
 from tests.simulation.loop import Machine, Stuck, VirtualLoop
 from tests.simulation.mutants import MUTANTS, Mutant, hunt
@@ -44,6 +49,24 @@ def test_no_seed_breaks_a_promise(reports: list[Report]) -> None:
         pytest.fail(
             f"{broken[0].violation}\nlive through it again with: {replay_command(broken[0].seed)}", pytrace=False
         )
+
+
+def test_no_seed_breaks_a_promise_where_updates_stand_in_line_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models of these worlds are small. Here they count as long, and there is room for two of them."""
+    waited = list[Room]()
+    begin, ask = Budget.__init__, Budget.ask
+
+    def asked(self: Budget, nbytes: int, granted: Callable[[], None]) -> Room:
+        room = ask(self, nbytes, granted)
+        waited.extend([room] * (room.memory is None))
+        return room
+
+    monkeypatch.setattr(intake, "SMALL", 120)  # a Hello is shorter
+    monkeypatch.setattr(Budget, "__init__", lambda self, _: begin(self, 700))
+    monkeypatch.setattr(Budget, "ask", asked)
+    monkeypatch.setattr(Link, "before_long", lambda *_: None)  # a task is as long with its model as without
+    assert [report.violation for seed in range(60) if (report := simulate(seed)).violation] == []
+    assert len(waited) > 20
 
 
 def test_rounds_are_committed_in_spite_of_everything(reports: list[Report]) -> None:
@@ -196,7 +219,7 @@ def after_a_power_cut(seed: int, *, synced: bool) -> tuple[bytes, ...] | None:
     if synced:
         disk.sync(file)
         disk.sync_folder(folder)
-    disk.append(file, [b"second"])
+    disk.put(file, len(b"firsthalf"), [b"second"])
     platters.power_cut()
     return (disk.read(file),) if disk.names(folder) else None
 
@@ -208,6 +231,22 @@ def test_what_was_synced_survives_a_power_cut_and_what_was_not_may_be_torn() -> 
     assert {(whole,), (b"firsthalf",)} < left
     left = {after_a_power_cut(seed, synced=False) for seed in range(200)}
     assert {None, (whole,), (b"",)} < left
+
+
+def test_what_is_overwritten_is_old_or_new_or_some_blocks_of_each_after_a_power_cut() -> None:
+    left = set()
+    for seed in range(200):
+        platters, disk, folder = simulated_disk(seed)
+        file = folder / "spool"
+        disk.write(file, [b"o" * 1536])
+        disk.sync(file)
+        disk.sync_folder(folder)
+        disk.put(file, 256, [b"n" * 1024])
+        platters.power_cut()
+        left.add(bytes(disk.read(file)))
+    old, new = b"o" * 1536, b"o" * 256 + b"n" * 1024 + b"o" * 256
+    blocks = [(old[at : at + 512], new[at : at + 512]) for at in range(0, 1536, 512)]
+    assert left == {b"".join(parts) for parts in product(*blocks)}
 
 
 def test_a_rename_that_was_not_synced_is_kept_or_lost_but_never_half() -> None:
