@@ -60,6 +60,15 @@ class Contract:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Where a run goes on from."""
+
+    newest: Committed
+    open: Spooled | None = None
+    """The round that was open when the hub was stopped or crashed, if any."""
+
+
+@dataclass
 class Run:
     """A run that is ready to be played, new or taken up again."""
 
@@ -70,11 +79,18 @@ class Run:
     has_test: bool
     settings: Settings
     algorithm: Algorithm
-    newest: Committed
     evaluations: dict[int, dict[str, float]]
-    open: Spooled | None
-    """The round that was open when the hub was stopped or crashed, if any."""
     journal: Journal
+    start: Start | None
+
+    def take_start(self) -> Start:
+        """Give the start to whoever plays the run, once: a model that nobody else holds goes when the next one comes.
+
+        A hub that held its first model to the end would need the memory of one more.
+        """
+        start, self.start = self.start, None
+        assert start is not None, "it was taken already"
+        return start
 
 
 async def ask_app(wishes: Wishes) -> Contract:
@@ -124,7 +140,7 @@ async def begin_run(
             (folder / "config.json").write_text(json.dumps({"run": run, **kept}, indent=2) + "\n", "utf-8")
         except OSError as error:  # it is for people; the journal has the same
             trouble(f"cannot write {folder / 'config.json'} ({error.strerror})")
-        yield Run(
+        begun = Run(
             id=run,
             folder=folder,
             app=wishes.app,
@@ -132,11 +148,12 @@ async def begin_run(
             has_test=contract.has_test,
             settings=settings,
             algorithm=chosen,
-            newest=newest,
             evaluations={},
-            open=None,
             journal=journal,
+            start=Start(newest),
         )
+        del contract, newest  # see take_start
+        yield begun
 
 
 @asynccontextmanager
@@ -175,7 +192,7 @@ async def resume_run(
                 f"{folder} holds a run already; go on with --resume {folder} and more --rounds, or take another --name"
             )
         await journal.retain(settings.rounds_kept)
-        yield Run(
+        resumed = Run(
             id=run.run,
             folder=folder,
             app=wishes.app or kept["app"],
@@ -183,11 +200,12 @@ async def resume_run(
             has_test=kept["test"],
             settings=settings,
             algorithm=algorithm(settings.algorithm, lr=settings.lr),
-            newest=run.newest,
             evaluations=run.evaluations,
-            open=run.open,
             journal=journal,
+            start=Start(run.newest, run.open),
         )
+        del contract, run  # see take_start
+        yield resumed
 
 
 def _lasting(app: str) -> str:

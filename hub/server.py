@@ -25,6 +25,7 @@ from hub.views.log import follow_log
 from hub.views.record import record
 from hub.views.summary import Summary, sum_up
 from shared import __version__
+from shared.budget import Budget, return_large_memory
 from shared.console import say
 from shared.disk import Disk, RealDisk
 from shared.errors import ExitCode, FedhubError, LinkClosed
@@ -32,7 +33,7 @@ from shared.link import Traffic, listen, port_of
 from shared.messages import Farewell, Goodbye, Plan, Welcome
 from shared.snapshot import write_tensors
 from shared.tensors import ModelSpec
-from shared.watch import OF_A_HUB, Budget, Limits
+from shared.watch import OF_A_HUB, Limits
 
 _SERVICE_RESTART, _NORMAL = 1012, 1000
 
@@ -115,6 +116,7 @@ class Hub:
             self._life.cancel()
 
     async def _serve(self) -> Ended:
+        return_large_memory()
         wishes = self._wishes
         async with AsyncExitStack() as stack:
             url = await stack.enter_async_context(self._doors_open())
@@ -123,6 +125,7 @@ class Hub:
                 await stack.enter_async_context(companion(*arguments, failed=self._fail))
             contract = await self._ask(wishes) if wishes.app else None
             run = await stack.enter_async_context(self._open_run(contract))
+            del contract  # and with it the first model
             coordinator = self._coordinator(run)
             coordinator.evaluator_expected = bool(wishes.swarm)  # one phone of the demo measures
             if wishes.evaluator and run.has_test and not coordinator.over:
@@ -178,7 +181,7 @@ class Hub:
         self.feed.publish(DiskTrouble(reason=reason))
 
     def _coordinator(self, run: Run) -> Coordinator:
-        settings = run.settings
+        settings, start = run.settings, run.take_start()
         plan = Plan(
             local=run.algorithm.local,
             epochs=settings.epochs,
@@ -192,10 +195,10 @@ class Hub:
             settings=settings,
             plan=plan,
             algorithm=run.algorithm,
-            gate=Gate(run.id, ModelSpec.of(run.newest.model), settings.max_examples),
+            gate=Gate(run.id, ModelSpec.of(start.newest.model), settings.max_examples),
             progress=_progress(run),
-            newest=run.newest,
-            reopened=run.open if run.open and _same_terms(run.open.opening, run, plan) else None,
+            newest=start.newest,
+            reopened=start.open if start.open and _same_terms(start.open.opening, run, plan) else None,
             roster=self.roster,
             inbox=self._inbox,
             feed=self.feed,
@@ -206,7 +209,7 @@ class Hub:
 
     async def _play(self, run: Run, coordinator: Coordinator) -> Ended:
         """Play the run's rounds while the views follow, keep the final model, and say goodbye to everybody."""
-        settings, spec, name = run.settings, ModelSpec.of(run.newest.model), coordinator.algorithm.name
+        settings, spec, name = run.settings, coordinator.gate.spec, coordinator.algorithm.name
 
         def welcome(version: int) -> Welcome:
             return Welcome(
@@ -232,8 +235,8 @@ class Hub:
                     algorithm=name,
                     parameters=spec.parameters,
                     model_bytes=spec.nbytes,
-                    model=run.newest.sha256,
-                    round=run.newest.number,
+                    model=coordinator.newest.sha256,
+                    round=coordinator.newest.number,
                     rounds=settings.rounds,
                     metric=settings.metric,
                 )

@@ -87,6 +87,11 @@ class Inbox:
             self._drained.clear()
             await self._drained.wait()
 
+    def done(self) -> None:
+        """Have done with the item that was taken last, without asking for the next."""
+        _release(self._lent)
+        self._lent = None
+
     @property
     def empty(self) -> bool:
         """Whether nothing is waiting."""
@@ -94,8 +99,7 @@ class Inbox:
 
     async def next(self, until: float | None = None) -> Item | None:
         """Take the next item, or None if there is none and the time `until` has come. What is there is given first."""
-        _release(self._lent)
-        self._lent = None
+        self.done()
         while not self._items:
             self._filled.clear()
             left = None if until is None else until - self._clock()
