@@ -18,6 +18,7 @@ AT_ONCE = 2
 
 _M_MMAP_THRESHOLD = -3
 _TICK = 0.05
+_STARVED_FOR = 6  # ticks in a row: 100 edges that begin to write at once need 150 ms until the first is heard
 _BUSY = 128 * 2**20  # bytes a second: as much as a line of 1 Gbit/s brings; more uploads at once would not help that
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from edge.learner import Holdings, Measured, Trained
 from hub.config import Layer
-from hub.events import RoundClosed, RoundStarted, RunStarted, UpdateAccepted
+from hub.events import RoundClosed, RoundStarted, RunStarted, UpdateAccepted, UpdateRefused
 from hub.runs import Contract, Wishes
 from hub.server import Hub
 from shared.budget import Store
@@ -44,6 +44,8 @@ class Seen:
     """Resident bytes of the hub when its run had begun, its model was in memory, and nobody was there."""
     peak: int
     """The most resident bytes it had from then on."""
+    peak_out: int
+    """The most it had until it heard the first answer."""
     cpu: float
     """Processor seconds of the hub a round."""
     loop: float
@@ -156,7 +158,7 @@ async def play_hub(settings: dict[str, Any], parameters: int) -> None:
     life = asyncio.create_task(server.serve())
     asked, closed = list[float](), list[float]()
     summed: list[list[float]] = []
-    start, began, loop_began = 0, 0.0, 0.0
+    start, peak_out, began, loop_began = 0, 0, 0.0, 0.0
     async for stamped in follower:
         match stamped.fact:
             case RunStarted():
@@ -165,7 +167,10 @@ async def play_hub(settings: dict[str, Any], parameters: int) -> None:
             case RoundStarted():
                 asked.append(stamped.time)
                 summed.append([])
+            case UpdateRefused():
+                peak_out = peak_out or peak()
             case UpdateAccepted():
+                peak_out = peak_out or peak()
                 summed[-1].append(stamped.time)
             case RoundClosed():
                 closed.append(stamped.time)
@@ -177,6 +182,7 @@ async def play_hub(settings: dict[str, Any], parameters: int) -> None:
         seconds=[later - earlier for earlier, later in pairwise(closed)],
         start=start,
         peak=peak(),
+        peak_out=peak_out,
         cpu=(cpu() - began) / rounds,
         loop=(thread_cpu() - loop_began) / rounds,
         exact=is_exact(Path(settings["runs"]) / "run" / "model.safetensors", len(closed)),
@@ -270,7 +276,14 @@ async def play_crowd(url: str, count: int, parameters: int, *, answer: bool, slo
                 await barrier.wait()
                 if index == 0:
                     began.append(time.monotonic())
-                await link.send(update(message, answer or index == 0))
+                if answer:
+                    await link.send(update(message, True))
+                    continue
+                if index == 0:  # after all others, so that there is nothing but the model in the hub until then
+                    await barrier.wait()
+                await link.send(update(message, index == 0))
+                if index > 0:
+                    await barrier.wait()
 
     async with slow_line(url) as slow_url:
         await asyncio.gather(*(one(index) for index in range(count)))
@@ -292,7 +305,8 @@ async def slow_line(url: str, rate: float = 1e6) -> AsyncIterator[str]:
 
     async def line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = await asyncio.open_connection(parts.hostname, parts.port, limit=16 * 1024)
-        await asyncio.gather(carry(reader, there[1], 1 / rate), carry(there[0], writer, 0.0))
+        with suppress(asyncio.CancelledError):  # the end of the measurement
+            await asyncio.gather(carry(reader, there[1], 1 / rate), carry(there[0], writer, 0.0))
 
     server = await asyncio.start_server(line, "127.0.0.1", limit=16 * 1024)
     async with server:
