@@ -12,6 +12,8 @@ SMALL = 64 * 1024
 # Where bytes arrive whose place is not known yet. One recv may bring a few small messages; a long one costs a copy of
 # this much at most, and of a connection that waits for room no more than this is in memory.
 _SCRATCH = 4 * 1024
+_DOORSTEP = 4 * 1024  # what must have come of a long message before it gets room: who drips never does
+_NOTHING = memoryview(b"")
 _HEAD = 14  # the longest head of a frame: 2 bytes, 8 of length, 4 of masking key
 _END_OF_HANDSHAKE = b"\r\n\r\n"
 _KNOWN = {opcode.value for opcode in Opcode}
@@ -67,6 +69,8 @@ class Intake:
         self._head = bytearray()
         self._pass = 0
         self._message: memoryview | None = None
+        self._begun = _NOTHING
+        self._longest = 0
         self._waiting = False
         self._kept = b""
         self._fragmented = False
@@ -104,10 +108,8 @@ class Intake:
 
     def go_on(self, memory: memoryview) -> None:
         """Use `memory` for the message that waits for it."""
-        self._message, self._waiting = memory, False
+        self._move_in(memory)
         kept, self._kept = self._kept, b""
-        if self._left == 0:
-            self._end_of_frame()
         self._read(memoryview(kept))
 
     def _read(self, data: memoryview) -> None:
@@ -134,7 +136,8 @@ class Intake:
                 self._maybe_between()
             elif self._left:
                 assert self._message is not None, "a frame with bytes has a place for them"
-                now, data = data[: self._left], data[self._left :]
+                fits = min(self._left, len(self._message) - self._size)
+                now, data = data[:fits], data[fits:]
                 self._message[self._size : self._size + len(now)] = now
                 self._arrived(len(now))
             else:
@@ -181,22 +184,32 @@ class Intake:
         elif (opcode == Opcode.CONT) is not self._fragmented:
             expected = "expected a continuation frame" if self._fragmented else "unexpected continuation frame"
             self._refuse(CloseCode.PROTOCOL_ERROR, expected)
-        elif self._size + length > (limit := self._owner.limit if self._message is None else len(self._message)):
+        elif self._size + length > (limit := self._longest if self._fragmented else self._owner.limit):
             self._refuse(CloseCode.MESSAGE_TOO_BIG, f"a message may be {limit} bytes long")
         else:
             self._key, self._phase = head[-4:] if self._masked else b"", 0
+            if not self._fragmented:
+                self._longest = length if last else limit
+                self._message = memoryview(bytearray(self._longest if self._longest <= SMALL else _DOORSTEP))
             self._left, self._last, self._fragmented = length, last, True
-            if self._message is None:
-                self._find_place(length if last else limit)
-            if length == 0 and not self._waiting:
+            if length:
+                self._ask_in()
+            else:
                 self._end_of_frame()
 
-    def _find_place(self, nbytes: int) -> None:
-        if nbytes <= SMALL:
-            self._message = memoryview(bytearray(nbytes))
-        else:
-            self._message = self._owner.allot(nbytes)
-            self._waiting = self._message is None
+    def _ask_in(self) -> None:
+        """Ask for the memory of a long message whose doorstep is full."""
+        assert self._message is not None
+        if self._size == len(self._message):
+            self._begun, self._message = self._message, None
+            memory = self._owner.allot(self._longest)
+            self._waiting = memory is None
+            if memory is not None:
+                self._move_in(memory)
+
+    def _move_in(self, memory: memoryview) -> None:
+        memory[: self._size] = self._begun
+        self._message, self._begun, self._waiting = memory, _NOTHING, False
 
     def _arrived(self, count: int) -> None:
         """Take note that so many bytes of a frame are in their place."""
@@ -206,7 +219,9 @@ class Intake:
             self._phase = (self._phase + count) % 4
         self._size += count
         self._left -= count
-        if self._left == 0:
+        if self._left:
+            self._ask_in()
+        else:
             self._end_of_frame()
 
     def _end_of_frame(self) -> None:
@@ -229,7 +244,7 @@ class Intake:
         """Take no more messages."""
         self._over = True
         self._message, self._fragmented, self._waiting, self._left, self._size = None, False, False, 0, 0
-        self._kept = b""
+        self._begun, self._kept = _NOTHING, b""
 
 
 def unmask(memory: memoryview, start: int, end: int, key: bytes, phase: int = 0) -> None:

@@ -100,7 +100,7 @@ class Watched(Connection, asyncio.BufferedProtocol):
         self._began: float | None = None
         self._seen = 0
         self._full = False
-        self._stops, self._stopped_at = 0, 0.0
+        self._stopped_at: float | None = None
         self._unsent = self._pongs = 0
 
     # What asyncio calls.
@@ -305,7 +305,7 @@ class Watched(Connection, asyncio.BufferedProtocol):
         if self.paused and (unsent := self.transport.get_write_buffer_size()) < self._unsent:
             self._moved, self._unsent = now, unsent
         moved = max(self._moved, self.outlet.moved)
-        read_until = self._stopped_at if self._stops else now
+        read_until = now if self._stopped_at is None else self._stopped_at
         if (self.paused or self.outlet.waits) and now - moved >= limits.stalled:
             self.cut(f"nothing could be sent for {limits.stalled:g} s")
         elif read_until - self._heard >= limits.silence:
@@ -321,18 +321,16 @@ class Watched(Connection, asyncio.BufferedProtocol):
             self.send_data()
 
     def _stop_reading(self) -> None:
-        if not self._stops:
-            self._stopped_at = self.loop.time()
-            self.transport.pause_reading()
-        self._stops += 1
+        assert self._stopped_at is None, "a message asks for room only when those before it have been read on"
+        self._stopped_at = self.loop.time()
+        self.transport.pause_reading()
 
     def _go_on_reading(self) -> None:
-        self._stops -= 1
-        if not self._stops:
-            stood = self.loop.time() - self._stopped_at
-            self._heard += stood
-            self._began = None if self._began is None else self._began + stood
-            self.transport.resume_reading()
+        assert self._stopped_at is not None
+        stood, self._stopped_at = self.loop.time() - self._stopped_at, None
+        self._heard += stood
+        self._began = None if self._began is None else self._began + stood
+        self.transport.resume_reading()
 
     def _count_pongs(self, unsent: int) -> None:
         """Cut whoever pings without reading the pongs: the library lets them pile up."""

@@ -21,6 +21,8 @@ from websockets.utils import apply_mask
 from shared.intake import SMALL, Intake, unmask
 
 MIB = 2**20
+DOORSTEP = 4096
+"""Bytes of a long message that come before it asks for room."""
 
 
 def frame(
@@ -261,24 +263,38 @@ def test_a_long_message_lies_where_its_owner_wanted_it_and_comes_there_straight_
     owner = Owner().opened()
     data = np.random.default_rng(0).bytes(MIB)
     said = frame(data)
-    owner.hear(said[: len(said) - len(data)])
-    place = owner.intake.room()
-    assert len(place) == MIB
-    owner.hear(said[len(said) - len(data) :])
+    owner.hear(said[: len(said) - len(data) + DOORSTEP])
+    rest = owner.intake.room()
+    assert len(rest) == MIB - DOORSTEP
+    owner.hear(said[len(said) - len(data) + DOORSTEP :])
     assert owner.messages == [data]
-    assert bytes(place) == data
+    assert bytes(rest) == data[DOORSTEP:]
     assert owner.asked == [MIB]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_long_message_asks_for_room_only_when_some_of_it_is_there(whole: bool) -> None:
+    owner = Owner().opened()
+    said = frame(bytes(MIB)) if whole else frame(b"", fin=False) + frame(bytes(MIB), Opcode.CONT)
+    short = len(said) - MIB + DOORSTEP - 1
+    owner.hear(said[:short], at_once=1)
+    assert owner.asked == []
+    assert owner.intake.held == DOORSTEP - 1
+    owner.hear(said[short : short + 1])
+    assert owner.asked == [MIB]
+    owner.hear(said[short + 1 :])
+    assert owner.messages == [bytes(MIB)]
 
 
 def test_of_a_message_in_fragments_nothing_but_heads_is_read_elsewhere() -> None:
     owner = Owner().opened()
-    owner.hear(frame(bytes(1000), fin=False))
+    owner.hear(frame(bytes(10_000), fin=False))
     assert owner.asked == [owner.limit]  # nobody knows how long it will be
     assert len(owner.intake.room()) == 14
     owner.hear(frame(b"?", Opcode.PING) + head(500, Opcode.CONT))
     assert len(owner.intake.room()) == 500
     owner.hear(apply_mask(bytes(500), b"\1\2\3\4"))
-    assert owner.messages == [bytes(1500)]
+    assert owner.messages == [bytes(10_500)]
 
 
 def test_small_messages_need_no_room() -> None:
@@ -379,26 +395,20 @@ def test_what_came_before_there_was_room_is_kept_and_used_when_there_is() -> Non
     assert owner.intake.between
 
 
-def test_a_first_fragment_without_bytes_waits_for_room_like_any_other() -> None:
-    owner = Owner(scarce=True).opened()
-    owner.hear(frame(b"", fin=False) + frame(b"", Opcode.CONT, fin=False) + frame(b"end", Opcode.CONT))
-    assert (owner.asked, owner.messages) == ([MIB], [])
-    owner.go_on()
-    assert owner.messages == [b"end"]
-
-
 def test_all_that_was_kept_is_gone_through_also_a_second_message_that_waits() -> None:
     owner = Owner(scarce=True).opened()
+    long = bytes(DOORSTEP + 10)
     owner.hear(
-        frame(b"first", fin=False) + frame(b"?", Opcode.PING) + frame(b" end", Opcode.CONT) + frame(b"small")
-        + frame(b"second", fin=False) + frame(b"!", Opcode.CONT) + frame(b"third")
+        frame(long, fin=False) + frame(b"?", Opcode.PING) + frame(b" end", Opcode.CONT) + frame(b"small")
+        + frame(b"", fin=False) + frame(long, Opcode.CONT, fin=False) + frame(b"!", Opcode.CONT) + frame(b"third"),
+        at_once=100_000,
     )  # fmt: skip
     assert (owner.asked, owner.messages, bytes(owner.passed)) == ([MIB], [], b"")
     owner.intake.go_on(memoryview(bytearray(MIB)))
-    assert (owner.asked, owner.messages) == ([MIB, MIB], [b"first end", b"small"])
+    assert (owner.asked, owner.messages) == ([MIB, MIB], [long + b" end", b"small"])
     assert bytes(owner.passed) == frame(b"?", Opcode.PING)
     owner.go_on()
-    assert owner.messages == [b"first end", b"small", b"second!", b"third"]
+    assert owner.messages == [long + b" end", b"small", long + b"!", b"third"]
     assert owner.intake.between
 
 

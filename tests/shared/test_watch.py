@@ -403,6 +403,40 @@ async def test_waiting_ends_with_the_time_or_with_the_link() -> None:
 # --- TLS ---
 
 
+async def test_a_full_queue_and_a_lack_of_room_at_the_same_time_both_have_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only TLS brings it about: it hands over what it has decrypted although nothing more shall come."""
+    budget, connections = Budget(2 * MIB), asyncio.Queue[WatchedByHub]()
+    over = asyncio.Event()
+
+    async def keep(connection: WatchedByHub) -> None:
+        connections.put_nowait(connection)
+        await over.wait()
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    server = await serve(
+        keep, "localhost", 0, ssl=tls.of_a_server(tmp_path), compression=None, ping_interval=None, write_limit=0,
+        max_size=MIB, create_connection=by_hub(CALM, budget),
+    )  # fmt: skip
+    taken = budget.ask(2 * MIB, lambda: None)
+    edge = await connect(f"wss://localhost:{port_of(server)}")
+    there = await connections.get()
+    messages = [b"a", b"b", b"c", bytes(SMALL + 1)]
+    wire = edge._connection.transport
+    wire.write(b"".join(frame(one) for one in messages))  # in one record, as far as that goes
+    assert [bytes((await there.next_message()).data) for _ in range(3)] == messages[:3]
+    last = asyncio.create_task(there.next_message())
+    await asyncio.sleep(0)
+    assert not last.done()
+    taken.give_back()
+    assert bytes((await last).data) == messages[3]
+    over.set()
+    edge.abort()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_an_edge_talks_to_a_hub_behind_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy takes the TLS off in front of a hub; that the hub's own end can do the same is asked here as well."""
     ended, heard = asyncio.Event(), list[bytes]()
