@@ -121,8 +121,8 @@ class EdgeSession:
         self.tell(f"joined run {welcome.run} ({welcome.algorithm}, round {welcome.round} of {welcome.rounds})")
         holdings = await self.learner.prepare(welcome)
         self.link.expect(ModelSpec(welcome.spec))
-        await self.link.send(Ready(examples=holdings.examples, data_bytes=holdings.data_bytes, model=self.desk.model))
         self.link.before_long(self.desk.make_room)
+        await self.link.send(Ready(examples=holdings.examples, data_bytes=holdings.data_bytes, model=self.desk.model))
 
     async def _work(self, spec: ModelSpec) -> Goodbye:
         """Listen and hand in answers, side by side, until the hub says goodbye or one of the two fails."""
@@ -139,22 +139,28 @@ class EdgeSession:
             await asyncio.gather(listening, delivering, return_exceptions=True)
 
     async def _listen(self, spec: ModelSpec) -> Goodbye:
-        while True:
-            heard = await self.link.receive()
-            match heard.message:
-                case Train() | Evaluate() as task:
-                    self._take(task, heard, spec)
-                case Receipt() as receipt:
-                    if not receipt.accepted:
-                        self.tell(f"round {receipt.round}: refused ({receipt.code}): {receipt.reason}")
-                case Goodbye() as goodbye:
-                    return goodbye
-                case News():
-                    pass
-                case Welcome():
-                    raise ProtocolError("Welcome is said once")
-                case message:
-                    assert_never(message)
+        while (goodbye := await self._hear(spec)) is None:
+            pass
+        return goodbye
+
+    async def _hear(self, spec: ModelSpec) -> Goodbye | None:
+        """Hear one message. It must not outlive this call: the next model shall have the memory of this one."""
+        heard = await self.link.receive()
+        match heard.message:
+            case Train() | Evaluate() as task:
+                self._take(task, heard, spec)
+            case Receipt() as receipt:
+                if not receipt.accepted:
+                    self.tell(f"round {receipt.round}: refused ({receipt.code}): {receipt.reason}")
+            case Goodbye() as goodbye:
+                return goodbye
+            case News():
+                pass
+            case Welcome():
+                raise ProtocolError("Welcome is said once")
+            case message:
+                assert_never(message)
+        return None
 
     def _take(self, task: Task, heard: Decoded[ToEdge], spec: ModelSpec) -> None:
         """Put a task on the desk, unless it is the one that lies there already."""

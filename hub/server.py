@@ -1,6 +1,7 @@
 """Builds every part of a hub, once, opens its doors, and closes them again."""
 
 import asyncio
+import gc
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -168,6 +169,7 @@ class Hub:
                 self._welcome.exception()  # it may be that nobody waits: asyncio shall not complain of that
             server.close(code=_SERVICE_RESTART, reason="the hub has stopped")
             await server.wait_closed()
+            gc.unfreeze()  # see Reception
 
     def _open_run(self, contract: Contract | None) -> AbstractAsyncContextManager[Run]:
         wishes = self._wishes
@@ -247,7 +249,8 @@ class Hub:
                 code = await coordinator.play()
             finally:
                 self._inbox.close()
-            write_tensors(run.folder / "model.safetensors", coordinator.newest.model, self._disk)
+            final = run.folder / "model.safetensors"
+            await asyncio.to_thread(write_tensors, final, coordinator.newest.model, self._disk)
             await self._say_goodbye(coming_back=coordinator.stopping or code is not ExitCode.DONE)
         if self._failure:
             raise self._failure

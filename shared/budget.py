@@ -18,8 +18,8 @@ AT_ONCE = 2
 
 _M_MMAP_THRESHOLD = -3
 _TICK = 0.05
-_STARVED_FOR = 6  # ticks in a row: 100 edges that begin to write at once need 150 ms until the first is heard
-_BUSY = 128 * 2**20  # bytes a second: as much as a line of 1 Gbit/s brings; more uploads at once would not help that
+_PATIENCE = 4  # ticks: of 100 edges that begin to write at once, the first is not heard for 150 ms
+_SLOW = 20 * 2**20  # bytes a second: two of them would leave a line of 1 Gbit/s half empty
 
 
 def return_large_memory() -> None:
@@ -76,8 +76,8 @@ class Budget:
     """Room for long messages, given out in the order in which it is asked for.
 
     Few are let in at a time, as long as they keep the hub busy: a hub that hears 100 fast edges needs the memory of
-    two updates. While less comes in than a line can carry, more are let in, up to the whole budget: 70 phones on slow
-    lines upload side by side. The rest waits in its sockets.
+    two updates. Who brings little does not count among them, so slow edges hold up nobody: beside two fast uploads,
+    or instead of them, there are as many slow ones as the budget has room for. The rest waits in its sockets.
     """
 
     def __init__(self, nbytes: int) -> None:
@@ -86,11 +86,9 @@ class Budget:
         self.taken = 0
         self._store = Store(AT_ONCE)
         self._waiting: OrderedDict[Room, None] = OrderedDict()
-        self._out = 0
-        self._at_once = AT_ONCE
-        self._came = 0
-        self._in_hand = 0
-        self._starved = 0
+        self._out: dict[Room, None] = {}
+        self._slow = 0
+        self._most = AT_ONCE
         self._ticking = False
         self._giving = False
 
@@ -107,27 +105,26 @@ class Budget:
             asyncio.get_running_loop().call_later(_TICK, self._tick)
         return room
 
-    def came(self, nbytes: int) -> None:
-        """Take note of bytes that came in."""
-        self._came += nbytes
-
     def is_whole(self, room: "Room") -> None:
         """Take note that a message came in whole: it is the hub's turn now."""
         room.whole = True
-        self._in_hand += 1
+        self._call(room, slow=False)
 
     def take_back(self, room: "Room") -> None:
         """Have the room that one message took, or stood in line for; a second time does nothing."""
-        if room in self._waiting:
-            del self._waiting[room]
-        elif not room.given_back:
+        if room in self._out:
+            del self._out[room]
             self.taken -= room.charge
-            self._out -= 1
-            self._in_hand -= room.whole
-        room.given_back, room.memory = True, None
+            self._call(room, slow=False)
+        self._waiting.pop(room, None)
+        room.memory = None
         self._give_out()
         if not self._out:
             self._store.clear()  # between rounds, the hub needs the memory for other things
+
+    def _call(self, room: "Room", *, slow: bool) -> None:
+        self._slow += slow - room.slow
+        room.slow = slow
 
     def _give_out(self, *, asking: "Room | None" = None) -> None:
         if self._giving:
@@ -136,11 +133,11 @@ class Budget:
         try:
             while self._waiting:
                 room = next(iter(self._waiting))
-                if self.taken + room.charge > self.nbytes or self._out >= self._at_once:
+                if self.taken + room.charge > self.nbytes or len(self._out) - self._slow >= self._most:
                     return  # nobody overtakes: whoever needs much would wait for ever
                 del self._waiting[room]
                 self.taken += room.charge
-                self._out += 1
+                self._out[room] = None
                 room.memory = self._store.take(room.nbytes)
                 if room is not asking:
                     room.granted()
@@ -148,17 +145,19 @@ class Budget:
             self._giving = False
 
     def _tick(self) -> None:
-        """While somebody waits, look whether those who were let in keep the hub busy; if not, let more in."""
-        starved = not self._in_hand and self._came < _BUSY * _TICK
-        more = min(self._at_once + (self._at_once + 1) // 2, self._out + len(self._waiting))
-        self._at_once = max(AT_ONCE, more if starved else self._at_once // 2)
-        self._came = 0
+        """While somebody waits, look who of those who were let in is slow, and let others in beside them."""
+        for room in self._out:
+            if not room.whole:
+                room.patience = room.patience - 1 if room.came < _SLOW * _TICK else _PATIENCE
+                room.came = 0
+                self._call(room, slow=room.patience < 0)
+        # A whole fleet of slow ones is let in by halves of those who are here, and not two by two.
+        self._most = max(AT_ONCE, self._slow // 2) if self._slow == len(self._out) else AT_ONCE
         self._give_out()
+        self._most = AT_ONCE
         self._ticking = bool(self._waiting)
         if self._ticking:
             asyncio.get_running_loop().call_later(_TICK, self._tick)
-        else:
-            self._at_once = AT_ONCE
 
 
 @dataclass(eq=False)
@@ -171,7 +170,11 @@ class Room:
     memory: memoryview | None = None
     whole: bool = False
     """Whether the message is here, and waits to be used."""
-    given_back: bool = False
+    slow: bool = False
+    came: int = 0
+    """Bytes that came since the budget looked last."""
+    patience: int = _PATIENCE
+    """How often it may look and find little before this room counts as slow."""
     charge: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -81,6 +81,8 @@ class RealDisk:
 
     def write(self, path: Path, parts: Iterable[bytes | memoryview]) -> None:
         """See `Disk`."""
+        if path.exists() and path.stat().st_nlink > 1:
+            path.unlink()  # somebody keeps the old file by another name: a backup made with hard links
         with _opened(path) as file:
             length = _write(file.fileno(), parts)
             if length < os.fstat(file.fileno()).st_size:

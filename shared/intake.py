@@ -71,7 +71,7 @@ class Intake:
         self._message: memoryview | None = None
         self._begun = _NOTHING
         self._longest = 0
-        self._waiting = False
+        self._waiting = self._dropping = False
         self._kept = b""
         self._fragmented = False
         self._size = 0
@@ -135,13 +135,22 @@ class Intake:
                 self._owner.pass_on(now)
                 self._maybe_between()
             elif self._left:
-                assert self._message is not None, "a frame with bytes has a place for them"
-                fits = min(self._left, len(self._message) - self._size)
-                now, data = data[:fits], data[fits:]
-                self._message[self._size : self._size + len(now)] = now
-                self._arrived(len(now))
+                data = data[self._read_on(data) :]
             else:
                 data = data[self._read_head(data) :]
+
+    def _read_on(self, data: memoryview) -> int:
+        """Take what there is of a frame's bytes; tell how many that are."""
+        if self._message is None:  # nobody wants them any more
+            count = min(self._left, len(data))
+            self._left -= count
+            if not self._left:
+                self._end_of_frame()
+            return count
+        count = min(self._left, len(data), len(self._message) - self._size)
+        self._message[self._size : self._size + count] = data[:count]
+        self._arrived(count)
+        return count
 
     def _shake_hands(self, data: memoryview) -> int:
         """Pass on what belongs to the handshake; tell how much that was."""
@@ -190,12 +199,13 @@ class Intake:
             self._key, self._phase = head[-4:] if self._masked else b"", 0
             if not self._fragmented:
                 self._longest = length if last else limit
-                self._message = memoryview(bytearray(self._longest if self._longest <= SMALL else _DOORSTEP))
+                if not self._dropping:
+                    self._message = memoryview(bytearray(self._longest if self._longest <= SMALL else _DOORSTEP))
             self._left, self._last, self._fragmented = length, last, True
-            if length:
-                self._ask_in()
-            else:
+            if not length:
                 self._end_of_frame()
+            elif self._message is not None:
+                self._ask_in()
 
     def _ask_in(self) -> None:
         """Ask for the memory of a long message whose doorstep is full."""
@@ -226,11 +236,11 @@ class Intake:
 
     def _end_of_frame(self) -> None:
         if self._last:
-            assert self._message is not None
-            message = self._message[: self._size]
+            message = None if self._message is None else self._message[: self._size]
             self._message, self._size, self._fragmented = None, 0, False
             self.ends += 1
-            self._owner.whole(message)
+            if message is not None:
+                self._owner.whole(message)
 
     def _maybe_between(self) -> None:
         """Take note of the end of a control frame that stands between messages."""
@@ -240,8 +250,16 @@ class Intake:
         self.end()
         self._owner.refuse(code, reason)
 
+    def drop(self) -> None:
+        """Read past all messages from now on: control frames are passed on as ever."""
+        self._dropping = True
+        self._message, self._begun, self._size = None, _NOTHING, 0
+        self._waiting = False
+        kept, self._kept = self._kept, b""
+        self._read(memoryview(kept))
+
     def end(self) -> None:
-        """Take no more messages."""
+        """Take no more messages, and pass on whatever comes."""
         self._over = True
         self._message, self._fragmented, self._waiting, self._left, self._size = None, False, False, 0, 0
         self._begun, self._kept = _NOTHING, b""

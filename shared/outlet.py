@@ -10,11 +10,12 @@ from typing import Any, Protocol
 from websockets.frames import Opcode
 
 from shared.budget import Store
-from shared.intake import mask
+from shared.codec import PIECE
+from shared.intake import mask, unmask
 
 Piece = bytes | memoryview
 
-_TURN = 1024 * 1024
+_TURN = 256 * 1024
 """Most bytes that one connection writes before the others have their turn."""
 
 
@@ -171,24 +172,44 @@ def _without(parts: list[Piece], count: int) -> list[Piece]:
     return []
 
 
+def _fragments(pieces: Sequence[Piece]) -> Iterator[tuple[list[Piece], int, int, bool]]:
+    """Put pieces together to fragments of about `PIECE` bytes: each with its length, its index, and whether it ends."""
+    group, length, index = list[Piece](), 0, 0
+    for piece in pieces:
+        if group and length + len(piece) > PIECE + PIECE // 8:  # a head goes with what it is the head of
+            yield group, length, index, False
+            group, length, index = [], 0, index + 1
+        group.append(piece)
+        length += len(piece)
+    yield group, length, index, True
+
+
 def _plain(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """Give the frames of a message: a head, and a piece that is not touched."""
-    for index, piece in enumerate(pieces):
-        yield [_head(index, len(pieces), len(piece), 0), piece]
+    """Give the frames of a message: a head, and pieces that are not touched."""
+    for group, length, index, last in _fragments(pieces):
+        yield [_head(index, length, 0, last=last), *group]
 
 
 def _masked(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     """Give the frames of a message, masked: each with a key of its own, in memory where that can be done."""
-    place = _places.take(max(map(len, pieces), default=0))
-    for index, piece in enumerate(pieces):
+    fragments = list(_fragments(pieces))
+    place = _places.take(max(length for _, length, _, _ in fragments))
+    for group, length, index, last in fragments:
         key = os.urandom(4)
-        mask(piece, place, key)
-        yield [_head(index, len(pieces), len(piece), 0x80) + key, place[: len(piece)]]
+        if len(group) == 1:
+            mask(group[0], place, key)
+        else:
+            at = 0
+            for piece in group:
+                place[at : at + len(piece)] = piece
+                at += len(piece)
+            unmask(place, 0, length, key)
+        yield [_head(index, length, 0x80, last=last) + key, place[:length]]
 
 
-def _head(index: int, count: int, length: int, mask: int) -> bytes:
+def _head(index: int, length: int, mask: int, *, last: bool) -> bytes:
     """Give the head of a frame, less the masking key (RFC 6455, section 5.2)."""
-    first = (Opcode.CONT if index else Opcode.BINARY) | (0x80 if index == count - 1 else 0)
+    first = (Opcode.CONT if index else Opcode.BINARY) | (0x80 if last else 0)
     if length < 126:
         return struct.pack("!BB", first, mask | length)
     if length < 2**16:

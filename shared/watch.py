@@ -93,7 +93,6 @@ class Watched(Connection, asyncio.BufferedProtocol):
         self._heard = self._pinged = self._moved = self.loop.time()
         self._limits = limits
         self._memory = memory
-        self._left = False
         self._room: Room | None = None
         self._messages: list[Whole] = []  # a deque of none takes 760 bytes
         self._awaited: asyncio.Future[None] | None = None
@@ -115,9 +114,8 @@ class Watched(Connection, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
-        if self._room:  # for a message that will not come any more
-            self._room.give_back()
         self._intake.end()
+        self._give_room_back()  # for a message that will not come any more
         self.outlet.lost()
         super().connection_lost(exc)
         self._wake()
@@ -140,7 +138,7 @@ class Watched(Connection, asyncio.BufferedProtocol):
         self._heard = self.loop.time()
         ends = self._intake.ends
         if self._room and self._room.memory is not None:
-            self._room.budget.came(nbytes)
+            self._room.came += nbytes
         self._intake.came(nbytes)
         if self._intake.between:
             self._began = None
@@ -167,9 +165,6 @@ class Watched(Connection, asyncio.BufferedProtocol):
     def allot(self, nbytes: int) -> memoryview | None:
         """Give memory for a long message, or None and have the intake go on later."""
         self.before_long()
-        if self._left:
-            self.cut("it went on talking after the goodbye")
-            return None
         if isinstance(self._memory, Store):
             return self._memory.take(nbytes)
         self._room = self._memory.ask(nbytes, self._granted)
@@ -200,8 +195,7 @@ class Watched(Connection, asyncio.BufferedProtocol):
         """Fail the connection: what comes breaks the protocol."""
         self.protocol.fail(code, reason)
         self.pass_on(memoryview(b""))  # has the library send the close, and set its deadline
-        if self._room:
-            self._room.give_back()
+        self._give_room_back()
 
     # What links call.
 
@@ -246,8 +240,9 @@ class Watched(Connection, asyncio.BufferedProtocol):
     ) -> None:
         """Close in good order, within seconds, also in the middle of a long message and if nobody reads.
 
-        The library would wait for ever for whoever does not read.
+        The library would wait for ever for whoever does not read. No further message is taken.
         """
+        self.leave()
         try:
             async with asyncio.timeout(within), self.send_context():
                 self.protocol.send_close(code, reason)
@@ -257,13 +252,16 @@ class Watched(Connection, asyncio.BufferedProtocol):
             self.cut("it did not take the close")
 
     def leave(self) -> None:
-        """Give back all room: nobody will receive another message."""
-        for room in [*(whole.room for whole in self._messages), self._room]:
-            if room:
-                room.give_back()
+        """Take no more messages, and give back all room. What comes is read past: the other side's close is in it."""
+        self._intake.drop()
+        for whole in self._messages:
+            if whole.room:
+                whole.room.give_back()
         self._messages.clear()
-        self._room = None
-        self._left = True
+        self._give_room_back()
+        self._full = False
+        if self._stopped_at is not None:
+            self._go_on_reading()
 
     def cut(self, because: str) -> None:
         """Cut the connection at once."""
@@ -278,6 +276,11 @@ class Watched(Connection, asyncio.BufferedProtocol):
         assert self._room.memory is not None, "it is granted with its memory"
         self._go_on_reading()
         self._intake.go_on(self._room.memory)
+
+    def _give_room_back(self) -> None:
+        if self._room:
+            self._room.give_back()
+        self._room = None
 
     def _wake(self) -> None:
         if self._awaited and not self._awaited.done():

@@ -250,6 +250,7 @@ class Reception:
             gc.unfreeze()
             self._left = 0
         elif self._joined >= _FREEZE_AFTER:
+            gc.collect()  # or garbage would be frozen too; of what is not frozen yet, 20 ms
             gc.freeze()
             self._joined = 0
 

@@ -80,7 +80,7 @@ class Crowd:
     back: list[float]
     """Seconds from the moment when all edges began to upload until the last update was in the sum."""
     others: list[float]
-    """The same without the slow edge."""
+    """The same without the slow edges."""
 
 
 def federation(*, edges: int, parameters: int, rounds: int, **settings: Any) -> Seen:
@@ -89,19 +89,17 @@ def federation(*, edges: int, parameters: int, rounds: int, **settings: Any) -> 
     return replace(seen, edges_cpu=far["cpu"] / (rounds + 1))
 
 
-def crowd(
-    *, edges: int, parameters: int, rounds: int, answer: bool = True, slow: bool = False, **settings: Any
-) -> Crowd:
+def crowd(*, edges: int, parameters: int, rounds: int, answer: bool = True, slow: int = 0, **settings: Any) -> Crowd:
     """Play rounds in which all edges upload at the same moment, when all have the model.
 
     Args:
         edges, parameters, rounds: how many.
         answer: whether they upload updates; else all but one say in a few bytes that they have none.
-        slow: whether the first edge has a line of 1 MB/s.
+        slow: how many edges have a line of 1 MB/s; they begin first, so that they are let in.
         settings: of the hub.
     """
     few = {} if answer else {"quorum": 0.5 / edges, "log": "json"}
-    seen, far = _play("crowd", edges, parameters, rounds + 1, {**few, **settings}, str(int(answer)), str(int(slow)))
+    seen, far = _play("crowd", edges, parameters, rounds + 1, {**few, **settings}, str(int(answer)), str(slow))
     received, began = far["received"][1:], far["began"][1:]
     return Crowd(
         hub=replace(seen, edges_cpu=far["cpu"] / (rounds + 1)),
@@ -240,7 +238,7 @@ class OneForAll(Store):
         return memoryview(self._memory)[:nbytes]
 
 
-async def play_crowd(url: str, count: int, parameters: int, *, answer: bool, slow: bool) -> None:
+async def play_crowd(url: str, count: int, parameters: int, *, answer: bool, slow: int) -> None:
     """Be a crowd: bare links that read a task, wait for each other, and upload at the same moment."""
     spent, store = cpu(), OneForAll()
     spec = ModelSpec.of({"w": np.broadcast_to(np.float32(0), (parameters,))})
@@ -260,7 +258,7 @@ async def play_crowd(url: str, count: int, parameters: int, *, answer: bool, slo
         return encoded[honest][1]
 
     async def one(index: int) -> None:
-        link = await connect(slow_url if slow and index == 0 else url, store=store)
+        link = await connect(slow_url if index < slow else url, store=store)
         await link.send(Hello(versions=(1,), edge=f"edge-{index:04d}", role=Role.TRAINER))
         await link.receive()
         link.expect(spec)
@@ -274,7 +272,9 @@ async def play_crowd(url: str, count: int, parameters: int, *, answer: bool, slo
                 if index == 0:
                     received.append(time.monotonic())
                 await barrier.wait()
-                if index == 0:
+                if slow and index >= slow:
+                    await asyncio.sleep(0.2)
+                if index == slow:
                     began.append(time.monotonic())
                 if answer:
                     await link.send(update(message, True))
@@ -353,4 +353,4 @@ if __name__ == "__main__":
         case ["edges", url, count, parameters]:
             asyncio.run(play_edges(url, int(count), int(parameters)))
         case ["crowd", url, count, parameters, answer, slow]:
-            asyncio.run(play_crowd(url, int(count), int(parameters), answer=answer == "1", slow=slow == "1"))
+            asyncio.run(play_crowd(url, int(count), int(parameters), answer=answer == "1", slow=int(slow)))

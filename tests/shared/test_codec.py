@@ -132,11 +132,19 @@ def test_a_long_tensor_goes_out_in_pieces_that_are_views_of_it() -> None:
 
 
 def test_many_short_tensors_are_gathered_into_pieces() -> None:
-    short = [np.full(50_000, number, np.uint8) for number in range(MANY)]
+    short = [np.full(3000, number % 256, np.uint8) for number in range(10 * MANY)]
     frame = encode(UPDATE, short)
-    assert all(PIECE <= len(piece) < PIECE + 51_000 for piece in frame.pieces[:-1])
-    assert len(frame.pieces) == -(-MANY // -(-PIECE // 50_000))
-    assert [bytes(segment[:1])[0] for segment in hear(joined(frame)).segments] == list(range(MANY))
+    assert all(PIECE <= len(piece) < PIECE + 4000 for piece in frame.pieces[:-1])
+    assert [bytes(segment[:1])[0] for segment in hear(joined(frame), tensors=10 * MANY).segments] == [
+        number % 256 for number in range(10 * MANY)
+    ]
+
+
+def test_tensors_of_some_length_are_referred_to_and_not_copied() -> None:
+    tensors = [np.zeros(50_000, np.uint8) for _ in range(MANY)]
+    bodies = [np.frombuffer(piece, np.uint8) for piece in encode(UPDATE, tensors).pieces if len(piece) == 50_000]
+    assert len(bodies) == MANY
+    assert all(np.shares_memory(body, tensor) for body, tensor in zip(bodies, tensors, strict=True))
 
 
 def test_a_message_that_ends_with_a_piece_has_no_empty_one_after_it() -> None:

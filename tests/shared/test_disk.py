@@ -127,3 +127,11 @@ def test_a_full_disk_is_waited_for_and_everything_else_is_final(error: OSError, 
     told = failure(error, "write it")
     assert type(told) is kind
     assert str(told) == words
+
+
+def test_a_file_that_has_another_name_too_is_left_alone_under_that(tmp_path: Path) -> None:
+    disk, kept = RealDisk(), tmp_path / "backup"
+    disk.write(tmp_path / "file", [b"old"])
+    kept.hardlink_to(tmp_path / "file")
+    disk.write(tmp_path / "file", [b"new"])
+    assert (kept.read_bytes(), (tmp_path / "file").read_bytes()) == (b"old", b"new")

@@ -17,6 +17,7 @@ from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.protocol import OPEN, Protocol, Side
 
 from shared import outlet
+from shared.codec import PIECE
 from shared.outlet import Outlet, Piece
 
 MIB = 2**20
@@ -166,16 +167,19 @@ async def a_turn() -> None:
 
 # --- what arrives ---
 
-SIZES: list[list[int]] = [
-    [0], [1], [125], [126], [65_535], [65_536], [3 * MIB],
-    [0, 0], [0, 5, 0], [5, 0, 5], [1000] * 50, [125, 126, 65_535, 65_536], [300_000] * 7,
+SIZES: list[tuple[list[int], list[int]]] = [
+    *(([one], [one]) for one in (0, 1, 125, 126, 65_535, 65_536, 3 * MIB)),
+    ([0, 0], [0]), ([0, 5, 0], [5]), ([5, 0, 5], [10]), ([1000] * 50, [50_000]), ([1000] * 500, [294_000, 206_000]),
+    ([100, PIECE, PIECE, 7], [100 + PIECE, PIECE + 7]), ([300_000] * 7, [300_000] * 7),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["bare", "masked"])
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize(("sizes", "fragments"), SIZES, ids=str)
 @pytest.mark.usefixtures("any_system")
-async def test_a_message_arrives_in_a_frame_for_each_piece(sizes: list[int], masked: bool) -> None:
+async def test_a_message_arrives_in_fragments_of_about_a_piece(
+    sizes: list[int], fragments: list[int], masked: bool
+) -> None:
     pieces: list[Piece] = [
         noise(size, index) if index % 2 else memoryview(noise(size, index)) for index, size in enumerate(sizes)
     ]
@@ -183,19 +187,20 @@ async def test_a_message_arrives_in_a_frame_for_each_piece(sizes: list[int], mas
         sent, heard = await asyncio.gather(one.outlet.send(pieces), one.read())
         assert sent
         assert heard == [b"".join(pieces)]
-        assert [len(frame.data) for frame in one.heard] == sizes
-        assert [frame.opcode for frame in one.heard] == [Opcode.BINARY] + [Opcode.CONT] * (len(sizes) - 1)
+        assert [len(frame.data) for frame in one.heard] == fragments
+        assert [frame.opcode for frame in one.heard] == [Opcode.BINARY] + [Opcode.CONT] * (len(fragments) - 1)
         assert not one.outlet.waits
         assert not one.outlet.holds
 
 
 async def test_each_masked_frame_has_a_key_of_its_own_and_leaves_its_piece_as_it_was() -> None:
-    piece = memoryview(bytearray(noise(1000)))
+    piece = memoryview(bytearray(noise(PIECE)))
     async with line(masked=True) as one:
-        assert await one.outlet.send([piece] * 3)
-        one.take_all()
-    assert piece == noise(1000)
-    keys = {bytes(one.wire[at + 4 : at + 8]) for at in range(0, len(one.wire), 1008)}
+        sent, heard = await asyncio.gather(one.outlet.send([piece] * 3), one.read())
+        assert sent
+        assert heard == [noise(PIECE) * 3]
+    assert piece == noise(PIECE)
+    keys = {bytes(one.wire[at + 10 : at + 14]) for at in range(0, len(one.wire), PIECE + 14)}
     assert len(keys) == 3
 
 

@@ -83,9 +83,9 @@ async def until(happened: Callable[[], bool]) -> None:
 
 
 async def stuck(link: Link[Any]) -> None:
-    """Wait until a send of this link is stuck in the middle of a frame, as the line is full."""
+    """Wait until a send of this link is stuck, as the line is full."""
     outlet, now = link._connection.outlet, asyncio.get_running_loop().time
-    await until(lambda: outlet.holds and now() > outlet.moved + 0.02)
+    await until(lambda: outlet.waits and now() > outlet.moved + 0.02)
 
 
 async def cut(link: Link[ToHub]) -> str:
@@ -261,7 +261,7 @@ async def test_where_the_system_cannot_say_how_much_is_unsent_a_connection_works
 
 
 async def test_what_the_hub_holds_for_whoever_does_not_read_is_next_to_nothing() -> None:
-    said = encode(UPDATE, [np.zeros(16 * MIB, np.uint8)])
+    said = Frame((memoryview(bytes(16 * MIB)),), 16 * MIB)  # one frame, so that pongs have to wait for its end
     async with hub(CALM) as of, websocket(of) as (one, there):
         one.writer.transport.pause_reading()
         tracemalloc.start()
@@ -636,11 +636,29 @@ async def test_what_comes_whole_after_its_reader_has_left_keeps_nobody_waiting()
             room.give_back()
 
 
-async def test_whoever_begins_a_long_message_after_its_reader_has_left_is_cut() -> None:
-    async with hub(CALM, Budget(100 * MIB)) as of, websocket(of) as (one, there):
-        there._connection.leave()
-        one.writer.write(frame(BYTES))
-        assert await cut(there) == "it went on talking after the goodbye"
+@pytest.mark.parametrize("waits", [False, True], ids=["with room", "waiting for room"])
+async def test_whoever_talks_on_while_its_connection_is_closed_gets_no_room_and_is_heard_to_the_end(
+    waits: bool,
+) -> None:
+    budget = Budget(2 * MIB)
+    others = budget.ask(2 * MIB, lambda: None) if waits else None
+    async with hub(CALM, budget) as of, websocket(of) as (one, there):
+        one.writer.write(frame(BYTES[:500_000], fin=False))
+        await until(lambda: there._connection._room is not None)
+        closing = asyncio.create_task(there.close(1000, "enough"))
+        assert (await one.reader.readexactly(10))[4:] == b"enough"
+        if others:
+            others.give_back()
+        assert budget.taken == 0
+        one.writer.write(
+            frame(BYTES[500_000:], Opcode.CONT) + frame(BYTES) + frame(b"", fin=False) + frame(b"", Opcode.CONT)
+        )
+        await taken_in(one, frame(BYTES[:1000], fin=False))
+        assert budget.taken == 0
+        one.writer.write(frame(b"\x03\xe8", Opcode.CLOSE))
+        one.writer.close()
+        await asyncio.wait_for(closing, 2)
+    assert budget.taken == 0
 
 
 async def test_whoever_breaks_the_protocol_within_a_long_message_gives_its_room_back() -> None:
