@@ -1,6 +1,7 @@
 """Rounds with a real hub and real edges on real sockets: what counts, what does not, and when a round is over."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from edge.learner import Trained
 from hub.events import (
     EdgeJoined,
     EdgeLeft,
@@ -24,7 +26,7 @@ from shared.errors import ExitCode, LinkClosed, TurnedAway
 from shared.link import connect
 from shared.messages import Goodbye, Hello, Ready, Receipt, Role, Train, Update
 from shared.snapshot import read_tensors
-from shared.tensors import ModelSpec
+from shared.tensors import ModelSpec, Tensors
 from tests.support.federation import MODEL, SPEC, Adder, agent, edges, events_of, raw_edge, running_hub
 from tests.together.bad_updates import BAD
 
@@ -352,6 +354,27 @@ async def test_an_edge_that_holds_the_model_already_is_not_sent_it_again(tmp_pat
         async with edges(agent(hub.url, "a", learner)):
             await hub.ended()
     assert 400_000 < hub.all(RoundClosed)[1].bytes_down < 410_000  # Train of round 2 brought nothing it had
+
+
+async def test_an_edge_takes_memory_for_one_model_and_not_for_two(tmp_path: Path) -> None:
+    model, places = {"w": np.zeros(100_000, np.float32)}, defaultdict[str, set[int]](set)
+
+    def measure(of: Tensors) -> dict[str, float]:
+        places["evaluator"].add(of["w"].__array_interface__["data"][0])
+        return {"accuracy": 1.0}
+
+    class Looker(Adder):
+        async def train(self, task: Train, model: Tensors) -> Trained:
+            places["trainer"].add(model["w"].__array_interface__["data"][0])
+            return await super().train(task, model)
+
+    async with running_hub(tmp_path, model=model, rounds=5, wait_for=1) as hub:
+        judge = agent(hub.url, "judge", Adder(metrics=measure), role=Role.EVALUATOR)
+        async with edges(judge):
+            await hub.until(EdgeJoined)
+            async with edges(agent(hub.url, "edge", Looker())):
+                await hub.ended()
+    assert {who: len(where) for who, where in places.items()} == {"evaluator": 1, "trainer": 1}
 
 
 async def test_a_second_edge_of_the_same_name_takes_the_place_of_the_first(tmp_path: Path) -> None:
