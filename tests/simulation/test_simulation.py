@@ -62,6 +62,7 @@ def test_no_seed_breaks_a_promise_where_updates_stand_in_line_for_room(monkeypat
         return room
 
     monkeypatch.setattr(intake, "SMALL", 120)  # a Hello is shorter
+    monkeypatch.setattr(intake, "_DOORSTEP", 50)
     monkeypatch.setattr(Budget, "__init__", lambda self, _: begin(self, 700))
     monkeypatch.setattr(Budget, "ask", asked)
     monkeypatch.setattr(Link, "before_long", lambda *_: None)  # a task is as long with its model as without
