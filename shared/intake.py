@@ -9,10 +9,11 @@ from websockets.frames import CloseCode, Opcode
 SMALL = 64 * 1024
 """A message up to this many bytes needs no room: it may hold news, but no model."""
 
-# Where bytes arrive whose place is not known yet. One recv may bring a few small messages; a long one costs a copy of
-# this much at most, and of a connection that waits for room no more than this is in memory.
+# Where bytes arrive whose place is not known yet: a few small messages, or the head of a long one.
 _SCRATCH = 4 * 1024
-_DOORSTEP = 4 * 1024  # what must have come of a long message before it gets room: who drips never does
+# What must have come of a long message before it gets room: who drips never does. Of a connection that waits, no more
+# than this and a scratch is in memory.
+_DOORSTEP = 4 * 1024
 _NOTHING = memoryview(b"")
 _HEAD = 14  # the longest head of a frame: 2 bytes, 8 of length, 4 of masking key
 _END_OF_HANDSHAKE = b"\r\n\r\n"
