@@ -67,7 +67,7 @@ class Outlet:
         return self._sent is not None
 
     async def send(self, pieces: Sequence[Piece]) -> bool:
-        """Write one message, a frame for each piece; tell whether all of it went out before the connection ended.
+        """Write one message in fragments; tell whether all of it went out before the connection ended.
 
         A message that is cancelled when it is half written takes the connection with it.
         """

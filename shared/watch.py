@@ -221,7 +221,7 @@ class Watched(Connection, asyncio.BufferedProtocol):
         return message
 
     async def send_message(self, pieces: Sequence[bytes | memoryview]) -> None:
-        """Send one message, a fragment for each piece, between which pings and pongs can pass.
+        """Send one message in fragments, between which pings and pongs can pass.
 
         Raises:
             ConnectionClosed: the connection has ended, or ended before all of it was out.
