@@ -327,16 +327,22 @@ async def test_a_send_given_up_before_its_turn_leaves_the_connection_usable() ->
 
 
 @pytest.mark.usefixtures("any_system")
+async def gives_up_and_sends_again(one: Line) -> None:
+    """Give up a send of which no byte is out; the next one arrives."""
+    sending = asyncio.create_task(one.outlet.send([bytes(MIB)]))
+    await a_turn()
+    assert not one.outlet.holds
+    sending.cancel()
+    await asyncio.wait([sending])
+    again = asyncio.create_task(one.outlet.send([b"after"]))
+    assert await one.read() == [b"after"]
+    assert await again
+
+
 async def test_a_send_given_up_before_a_byte_of_it_is_out_leaves_the_connection_usable() -> None:
     async with line() as one:
         one.clog()
-        sending = asyncio.create_task(one.outlet.send([b"never"]))
-        await a_turn()
-        sending.cancel()
-        await asyncio.wait([sending])
-        again = asyncio.create_task(one.outlet.send([b"after"]))
-        assert await one.read() == [b"after"]
-        assert await again
+        await gives_up_and_sends_again(one)
 
 
 async def test_so_does_one_for_whose_head_the_socket_had_no_room() -> None:
@@ -346,14 +352,7 @@ async def test_so_does_one_for_whose_head_the_socket_had_no_room() -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
                 os.write(wire.fileno(), ping)
-        sending = asyncio.create_task(one.outlet.send([bytes(MIB)]))
-        await a_turn()
-        assert not one.outlet.holds
-        sending.cancel()
-        await asyncio.wait([sending])
-        again = asyncio.create_task(one.outlet.send([b"after"]))
-        assert await one.read() == [b"after"]
-        assert await again
+        await gives_up_and_sends_again(one)
 
 
 async def test_a_send_given_up_half_way_takes_the_connection_with_it() -> None:
