@@ -1,8 +1,41 @@
 """What can happen in a federation, as frozen facts: the one vocabulary of the log, the files and every view."""
 
+from enum import StrEnum
 from typing import Literal
 
 import msgspec
+
+from shared.messages import Action
+
+SCHEMA = 1
+"""Version of the facts as `docs/events.md` describes them. It grows when a reader of the old ones would misread."""
+
+
+class Stage(StrEnum):
+    """Where an edge of the cohort is in the round. At each moment it is in exactly one of these."""
+
+    WAITING = "waiting"
+    """Asked; the task has not begun to go out to it, or it is back and has not been asked again."""
+    DOWNLOADING = "downloading"
+    TRAINING = "training"
+    """The network has taken the task, and no byte of an answer has come."""
+    UPLOADING = "uploading"
+    DONE = "done"
+    """Its update counts: what is left of the round it has nothing to do."""
+    REFUSED = "refused"
+    """Its answer cannot be mended in this round."""
+    AWAY = "away"
+
+
+class Move(msgspec.Struct, frozen=True, array_like=True):
+    """An edge went on to another stage."""
+
+    edge: str
+    to: Stage
+    at: float
+    """Seconds since the round's start."""
+    nbytes: int = 0
+    """Of the stage that ended: how many bytes went down."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit_defaults=False):
@@ -23,6 +56,9 @@ class RunStarted(Event, frozen=True, kw_only=True):
     """Rounds committed already: 0 unless the run is resumed."""
     rounds: int
     metric: str
+    deadline: float = 0.0
+    """Seconds an edge has to answer in a round."""
+    schema: int = SCHEMA
 
 
 class EdgeJoined(Event, frozen=True, kw_only=True):
@@ -35,6 +71,8 @@ class EdgeJoined(Event, frozen=True, kw_only=True):
     data_bytes: int
     here: int
     """How many trainers are here now."""
+    kind: str = ""
+    """What sort of device it says it is, in a word."""
 
 
 class EdgeLeft(Event, frozen=True, kw_only=True):
@@ -85,6 +123,14 @@ class RoundReopened(Event, frozen=True, kw_only=True):
     """Time left until the deadline: while the hub was down, none passed."""
 
 
+class EdgesMoved(Event, frozen=True, kw_only=True):
+    """Edges of the cohort went on to other stages; said at most every 50 ms, and before what comes of it is said."""
+
+    round: int
+    attempt: int
+    moves: tuple[Move, ...]
+
+
 class DiskTrouble(Event, frozen=True, kw_only=True):
     """The disk is full or damaged, in words; the hub waits, or goes on with what it has."""
 
@@ -113,6 +159,13 @@ class UpdateRefused(Event, frozen=True, kw_only=True):
     edge: str
     code: str
     reason: str
+    attempt: int = 0
+    """The try at the round that it answers."""
+    final: bool = False
+    """Whether the edge is out of the open round with that."""
+    seconds: float | None = None
+    """From the start of the open round, if there is one, to the arrival of the update."""
+    nbytes: int = 0
 
 
 class RoundCommitted(Event, frozen=True, kw_only=True):
@@ -120,6 +173,12 @@ class RoundCommitted(Event, frozen=True, kw_only=True):
 
     round: int
     model: str
+    listened: float = 0.0
+    """Seconds from the round's start until nobody was listened to any more."""
+    averaged: float = 0.0
+    """Seconds that the server step took after that."""
+    saved: float = 0.0
+    """Seconds until the model was safe after that."""
 
 
 class RoundClosed(Event, frozen=True, kw_only=True):
@@ -160,11 +219,25 @@ class RoundAbandoned(Event, frozen=True, kw_only=True):
     needed: int
     again: bool
     """Whether the round is asked again."""
+    seconds: float = 0.0
+    """From asking to giving up."""
     bytes_down: int
     bytes_up: int
     late: tuple[str, ...]
     left: tuple[str, ...]
     refused: dict[str, str]
+
+
+class Ordered(Event, frozen=True, kw_only=True):
+    """The operator had the hub do something, from a page or a terminal."""
+
+    action: Action
+    round: int
+    """The round that is open, or was committed last."""
+    edge: str = ""
+    """Whom to drop."""
+    seconds: float = 0.0
+    """The new deadline."""
 
 
 class StopRequested(Event, frozen=True, kw_only=True):
@@ -195,8 +268,8 @@ class Missed(Event, frozen=True, kw_only=True):
 
 Fact = (
     RunStarted | EdgeJoined | EdgeLeft | StrangerRefused | WaitingForEdges | RoundStarted | RoundReopened
-    | UpdateAccepted | UpdateRefused | DiskTrouble | RoundCommitted | RoundClosed | RoundAbandoned | StopRequested
-    | RunEnded | Missed
+    | EdgesMoved | UpdateAccepted | UpdateRefused | DiskTrouble | RoundCommitted | RoundClosed | RoundAbandoned
+    | Ordered | StopRequested | RunEnded | Missed
 )  # fmt: skip
 
 

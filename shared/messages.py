@@ -31,7 +31,9 @@ class Role(StrEnum):
     EVALUATOR = "evaluator"
     """Holds a test set of its own and only answers Evaluate."""
     WATCHER = "watcher"
-    """Trains nothing; is told what happens."""
+    """Trains nothing; is told every fact."""
+    VIEWER = "viewer"
+    """Trains nothing; is shown the board, and may give orders if its key is the operator's."""
 
 
 class Farewell(StrEnum):
@@ -65,6 +67,10 @@ class Hello(Message, frozen=True, kw_only=True):
     role: Role
     agent: Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,64}\Z")] = ""
     """Software and version, for the log; plain printable ASCII."""
+    kind: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{0,16}\Z")] = ""
+    """What sort of device this is, in a word: `laptop`, `phone`."""
+    key: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """What stands behind the `#` of the hub's address, if anything does."""
 
 
 class Ready(Message, frozen=True, kw_only=True):
@@ -103,6 +109,33 @@ class Evaluation(Message, frozen=True, kw_only=True):
     model: Hash
     examples: int | float
     metrics: Metrics
+
+
+# --- what a viewer says --------------------------------------------------------------------------
+
+Action = Literal["pause", "resume", "next", "deadline", "drop", "stop"]
+"""What an operator may have a running hub do: begin no further round, go on, close the open round with what is in,
+change the deadline, send an edge away, stop."""
+
+
+class Order(Message, frozen=True, kw_only=True):
+    """Have the hub do something; only with the operator's key."""
+
+    action: Action
+    edge: Name = ""
+    """Whom to drop."""
+    seconds: float = 0.0
+    """The new deadline."""
+
+
+class Look(Message, frozen=True, kw_only=True):
+    """Ask for a round that is over, to see it as it was."""
+
+    round: int
+
+
+class Fetch(Message, frozen=True, kw_only=True):
+    """Ask for the newest model, as a safetensors file."""
 
 
 # --- what the hub says ---------------------------------------------------------------------------
@@ -181,6 +214,24 @@ class News(Message, frozen=True, kw_only=True):
     facts: tuple[str, ...]
 
 
+class Shown(Message, frozen=True, kw_only=True):
+    """For viewers: what to see. One byte string follows: msgpack of what `hub/views/board.py` describes, or a file."""
+
+    what: Literal["board", "changes", "past", "model"]
+    """The whole board, what has changed on it, a round that is over, or the newest model."""
+    may: Literal["watch", "command"] = "watch"
+    """With a board: whether this viewer may give orders."""
+    round: int = 0
+    """Of a past round or a model."""
+
+
+class Reply(Message, frozen=True, kw_only=True):
+    """For viewers: what became of an order or a question, in a sentence."""
+
+    done: bool
+    reason: str
+
+
 # --- what either side says -----------------------------------------------------------------------
 
 
@@ -191,7 +242,8 @@ class Goodbye(Message, frozen=True, kw_only=True):
     reason: Annotated[str, msgspec.Meta(max_length=1024)] = ""
 
 
-ToHub = Hello | Ready | Update | Evaluation | Goodbye
+ToHub = Hello | Ready | Update | Evaluation | Order | Look | Fetch | Goodbye
+ToViewer = Shown | Reply | Goodbye
 ToEdge = Welcome | Train | Evaluate | Receipt | News | Goodbye
 Task = Train | Evaluate
 """What carries a model to an edge."""

@@ -15,10 +15,13 @@ from shared.messages import (
     PROTOCOL_VERSIONS,
     Evaluation,
     Farewell,
+    Fetch,
     Goodbye,
     Hello,
+    Look,
     Message,
     News,
+    Order,
     Ready,
     Role,
     ToHub,
@@ -119,6 +122,9 @@ class EdgeSession:
             case Hello() | Ready():
                 heard.release()
                 raise ProtocolError("Hello and Ready are said once, at the beginning")
+            case Order() | Look() | Fetch():
+                heard.release()
+                raise ProtocolError("only a viewer may ask for that")
 
 
 class Reception:

@@ -1,6 +1,5 @@
 """The live log: one line a round for people, with a bar for the round that runs; or every fact as JSON for programs."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import assert_never
 
@@ -12,8 +11,10 @@ from hub.events import (
     DiskTrouble,
     EdgeJoined,
     EdgeLeft,
+    EdgesMoved,
     Fact,
     Missed,
+    Ordered,
     RoundAbandoned,
     RoundClosed,
     RoundCommitted,
@@ -31,7 +32,7 @@ from hub.events import (
 )
 from hub.feed import Follower
 from hub.rules.admission import Code
-from hub.views.words import names, number, short
+from hub.views.words import missing, names, number, sentence, short
 from shared.console import printable, say, size
 from shared.messages import Role
 
@@ -101,11 +102,7 @@ class PrettyLog:
         match fact:
             case RunStarted():
                 self._metric = fact.metric
-                goes_on = f", going on after round {fact.round}" if fact.round else ""
-                self._line(
-                    f"run {fact.run} · {fact.algorithm} · {fact.parameters:,} parameters ({size(fact.model_bytes)})"
-                    f" · {fact.rounds} rounds{goes_on}"
-                )
+                self._say(fact)
             case EdgeJoined():
                 self._here = fact.here
                 if fact.role == Role.TRAINER:
@@ -113,7 +110,7 @@ class PrettyLog:
                         self._came.append(fact.edge)
                     self._advance(fact.here)
                 else:
-                    self._line(f"{fact.edge} measures ({fact.examples:,} held-out examples)", "dim")
+                    self._say(fact, "dim")
             case EdgeLeft():
                 self._here = fact.here
                 self._went[fact.edge] = fact.reason
@@ -125,7 +122,7 @@ class PrettyLog:
                     self._start_bar("waiting for edges", fact.needed, "")
                     self._advance(fact.here)
                 else:
-                    self._line(f"waiting for edges: {fact.here} of {fact.needed} here")
+                    self._say(fact)
             case RoundStarted():
                 self._flush()
                 again = f", try {fact.attempt}" if fact.attempt > 1 else ""
@@ -133,18 +130,20 @@ class PrettyLog:
                 self._answered = 0
             case RoundReopened():
                 self._flush()
-                self._line(f"round {fact.round:>3}  goes on: {len(fact.answered)} of {len(fact.cohort)} are in")
+                self._say(fact)
                 self._start_bar(f"round {fact.round:>3}", fact.goal, "training")
                 self._answered = len(fact.answered)
                 self._advance(self._answered)
             case DiskTrouble():
-                self._line(fact.reason, "bold red")
+                self._say(fact, "bold red")
+            case EdgesMoved():
+                pass
             case UpdateAccepted():
                 self._answered += 1
                 self._advance(self._answered)
             case UpdateRefused():
                 if fact.code != Code.LATE:
-                    self._line(f"round {fact.round:>3}  refused {fact.edge} ({fact.code}): {fact.reason}", "yellow")
+                    self._say(fact, "yellow")
             case RoundCommitted():
                 if self._task is not None:
                     self._bar.update(self._task, note="measuring")
@@ -153,20 +152,16 @@ class PrettyLog:
                 self._round(fact)
             case RoundAbandoned():
                 self._stop_bar()
-                notes = self._notes(fact.late, fact.left, fact.refused)
-                self._line(
-                    f"round {fact.round:>3}  abandoned: {fact.answered} of {fact.asked} answered, {fact.needed} needed"
-                    f"{'; ' + notes if notes else ''}{'; asking again' if fact.again else ''}",
-                    "yellow",
-                )
+                self._say(fact, "yellow")
+            case Ordered():
+                self._say(fact, "yellow")
             case StopRequested():
-                doing = f" round {fact.round} ({fact.answered} of {fact.asked} in)" if fact.asked else ""
-                self._line(f"closing{doing}, saving ... (again to stop at once)")
+                self._say(fact)
             case RunEnded():
                 self._stop_bar()
-                self._line(f"{fact.reason} · {fact.seconds:.1f} s")
+                self._say(fact)
             case Missed():
-                self._line(f"({fact.count} facts not shown: this log is too slow)", "yellow")
+                self._say(fact, "yellow")
             case _:
                 assert_never(fact)
 
@@ -178,20 +173,10 @@ class PrettyLog:
         line.append(f"{metric:<10}", "bold green" if fact.best else "")
         line.append(f"  loss {loss:<7.3g}" if loss is not None else " " * 13)
         line.append(f" {f'{fact.answered}/{fact.asked}':>7}  ")
-        notes = self._notes(fact.late, fact.left, fact.refused)
+        notes = missing(fact)
         line.append(f"{notes:<28}", "yellow" if notes else "")
         line.append(f" {fact.seconds:>6.1f}s  down {size(fact.bytes_down):<7} up {size(fact.bytes_up)}", "dim")
         self._console.print(line, soft_wrap=True)
-
-    def _notes(self, late: Sequence[str], left: Sequence[str], refused: dict[str, str]) -> str:
-        notes = []
-        if late:
-            notes.append(f"late: {names(late)}")
-        if left:
-            notes.append(f"left: {names(left)}")
-        if refused:
-            notes.append("refused: " + names([f"{edge} ({code})" for edge, code in refused.items()]))
-        return "; ".join(notes)
 
     def _turned_away(self, time: float, fact: StrangerRefused) -> None:
         """Show a stranger, unless there are so many that everything else would scroll away."""
@@ -200,7 +185,7 @@ class PrettyLog:
             self._second, self._strangers = time, 0
         self._strangers += 1
         if self._strangers <= _STRANGERS_SHOWN:
-            self._line(f"turned away {fact.peer}: {fact.reason}", "yellow")
+            self._say(fact, "yellow")
 
     def _say_unseen(self) -> None:
         if (unseen := self._strangers - _STRANGERS_SHOWN) > 0:
@@ -236,6 +221,11 @@ class PrettyLog:
         if self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
+
+    def _say(self, fact: Fact, style: str = "") -> None:
+        """Say a fact in the words that all views use."""
+        if said := sentence(fact, self._metric):
+            self._line(said.text, style)
 
     def _line(self, text: str, style: str = "") -> None:
         self._console.print(Text(printable(text), style), soft_wrap=True)

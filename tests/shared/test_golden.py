@@ -14,13 +14,14 @@ import msgspec
 import pytest
 
 from shared.codec import decode, encode
-from shared.messages import Message, ToEdge, ToHub
+from shared.messages import Message, ToEdge, ToHub, ToViewer
 from shared.tensors import sha256
 from tests.support.examples import (
     HELLO,
     MODEL,
     SAID_BY_EDGES,
     SAID_BY_THE_HUB,
+    SAID_TO_VIEWERS,
     SPEC,
     UPDATE,
     WITH_TENSORS,
@@ -29,7 +30,7 @@ from tests.support.examples import (
 
 GOLDEN = Path(__file__).parent / "golden"
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
-MESSAGES: dict[str, Message] = {**SAID_BY_EDGES, **SAID_BY_THE_HUB}
+MESSAGES: dict[str, Message] = {**SAID_BY_EDGES, **SAID_BY_THE_HUB, **SAID_TO_VIEWERS}
 
 
 def encoded(name: str) -> bytes:
@@ -56,7 +57,7 @@ def test_encoding_gives_the_golden_bytes(name: str) -> None:
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_decoding_the_golden_bytes_gives_the_message(name: str) -> None:
-    union = ToHub if name in SAID_BY_EDGES else ToEdge
+    union = ToHub if name in SAID_BY_EDGES else ToEdge | ToViewer
     decoded = decode((GOLDEN / f"{name}.bin").read_bytes(), union, max_tensors=len(MODEL))
     assert decoded.message == MESSAGES[name]
     if name in WITH_TENSORS:

@@ -5,16 +5,17 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from shared.messages import Farewell, Message, ToEdge, ToHub
-from tests.support.examples import HASH, HELLO, SAID_BY_EDGES, SAID_BY_THE_HUB, UPDATE, WELCOME
+from shared.messages import Farewell, Message, ToEdge, ToHub, ToViewer
+from tests.support.examples import HASH, HELLO, SAID_BY_EDGES, SAID_BY_THE_HUB, SAID_TO_VIEWERS, UPDATE, WELCOME
 
-EVERYTHING = {**SAID_BY_EDGES, **SAID_BY_THE_HUB}
+EVERYTHING = {**SAID_BY_EDGES, **SAID_BY_THE_HUB, **SAID_TO_VIEWERS}
+FROM_THE_HUB = ToEdge | ToViewer
 
 
 def read(message: Message, **changes: Any) -> Message:
     """Send `message` with some fields changed, and read it on the other side."""
     fields = {**msgspec.to_builtins(message), **changes}
-    return msgspec.convert(fields, ToHub if isinstance(message, get_args(ToHub)) else ToEdge)
+    return msgspec.convert(fields, ToHub if isinstance(message, get_args(ToHub)) else FROM_THE_HUB)
 
 
 def refused(message: Message, **changes: Any) -> bool:
@@ -32,11 +33,11 @@ def test_a_message_says_its_type_in_lower_case(name: str) -> None:
 
 
 def test_there_is_an_example_of_everything_that_can_be_said() -> None:
-    assert {type(message) for message in EVERYTHING.values()} == set(get_args(ToHub)) | set(get_args(ToEdge))
+    assert {type(message) for message in EVERYTHING.values()} == set(get_args(ToHub)) | set(get_args(FROM_THE_HUB))
 
 
 def test_only_goodbye_is_said_by_both_sides() -> None:
-    assert {kind.__name__ for kind in set(get_args(ToHub)) & set(get_args(ToEdge))} == {"Goodbye"}
+    assert {kind.__name__ for kind in set(get_args(ToHub)) & set(get_args(FROM_THE_HUB))} == {"Goodbye"}
 
 
 @pytest.mark.parametrize("name", EVERYTHING)

@@ -7,14 +7,19 @@ from shared.messages import (
     Evaluate,
     Evaluation,
     Farewell,
+    Fetch,
     Goodbye,
     Hello,
+    Look,
     Message,
     News,
+    Order,
     Plan,
     Ready,
     Receipt,
+    Reply,
     Role,
+    Shown,
     Train,
     Update,
     Welcome,
@@ -69,6 +74,10 @@ WELCOME = Welcome(
 SAID_BY_EDGES: dict[str, Message] = {
     "hello": HELLO,
     "hello-watcher": Hello(versions=(1,), edge="watcher-1", role=Role.WATCHER),
+    "hello-viewer": Hello(versions=(1,), edge="viewer-1", role=Role.VIEWER, kind="browser", key="Zm9vYmFyYmF6"),
+    "order": Order(action="drop", edge="edge-01"),
+    "look": Look(round=3),
+    "fetch": Fetch(),
     "ready": Ready(examples=600, data_bytes=153_600),
     "ready-again": Ready(examples=600, data_bytes=153_600, model=HASH),
     "update": UPDATE,
@@ -89,6 +98,10 @@ SAID_BY_THE_HUB: dict[str, Message] = {
     ),
     "news": News(facts=('{"seq":1,"time":0.0,"fact":{"event":"Missed","count":2}}',)),
     "goodbye-done": Goodbye(code=Farewell.DONE, reason="the run is over"),
+}
+SAID_TO_VIEWERS: dict[str, Message] = {
+    "shown": Shown(what="board", may="command"),
+    "reply": Reply(done=False, reason="no round is open"),
 }
 WITH_TENSORS = ("update", "train", "evaluate")
 
