@@ -31,10 +31,16 @@ class Settings:
     """What an operator may choose. Flags win over the environment, that over the file, the file over the app."""
 
     host: str = _say("127.0.0.1", "address to listen on; 0.0.0.0 opens the hub to the network")
+    lan: bool = field(
+        default=False,
+        metadata={"help": "open the hub to the network, for whoever shows the key that is printed"},
+    )
+    hosts: str = _say("", "other host names that the hub is reached by, as behind a proxy; commas between")
     port: Annotated[int, Meta(ge=0, le=65535)] = _say(8765, "TCP port to listen on; 0 takes a free one")
     runs: str = _say("runs", "folder that holds the run folders")
     name: str = _say("", "name of the run and its folder; by default date, time and app")
     log: str = _say("auto", "log lines on stderr: auto, pretty or json")
+    track: str = _say("", "trackers to tell, commas between: tensorboard, mlflow")
 
     rounds: Positive = _say(20, "how many rounds to play")
     deadline: Seconds = _say(60.0, "seconds an edge has to answer in a round")
@@ -70,6 +76,16 @@ class Settings:
     )
 
     @property
+    def address(self) -> str:
+        """What to bind to."""
+        return "0.0.0.0" if self.lan else self.host  # the operator asks for it
+
+    @property
+    def trackers(self) -> list[str]:
+        """The names in `track`."""
+        return [name.strip() for name in self.track.split(",") if name.strip()]
+
+    @property
     def rounds_kept(self) -> int:
         """Of how many rounds updates are kept.
 
@@ -84,7 +100,7 @@ class Settings:
 
 
 HELP: dict[str, str] = {one.name: one.metadata["help"] for one in fields(Settings)}
-OPERATORS_ALONE = ("host", "port", "runs", "name", "log", "seed")
+OPERATORS_ALONE = ("host", "lan", "hosts", "port", "runs", "name", "log", "track", "seed")
 """Settings that an app file cannot make: where the hub listens and writes is not the app's business."""
 
 
@@ -138,6 +154,10 @@ def resolve(*layers: Layer) -> Resolved:
         raise ConfigError(f"durability: {settings.durability!r} is neither update nor round")
     if settings.rounds_kept and settings.durability != "update":
         raise ConfigError("keep_updates: only durability = update writes updates down, so that they can be kept")
+    if settings.lan and settings.host != Settings.host:
+        raise ConfigError(f"lan: listens on all addresses, and host = {settings.host!r} says another; choose one")
+    if unknown := set(settings.trackers) - {"tensorboard", "mlflow"}:
+        raise ConfigError(f"track: {min(unknown)!r} is neither tensorboard nor mlflow")
     if settings.log not in ("auto", "pretty", "json"):
         raise ConfigError(f"log: {settings.log!r} is not one of auto, pretty, json")
     return Resolved(settings, sources)

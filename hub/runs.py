@@ -21,7 +21,7 @@ from shared.errors import ConfigError
 from shared.snapshot import read_tensors
 from shared.tensors import ModelSpec, Tensors
 
-_OF_THE_HOUR = ("host", "port", "runs", "name", "log")
+_OF_THE_HOUR = ("host", "lan", "hosts", "port", "runs", "name", "log", "track")
 """Settings of one start of a hub, which a resumed run does not inherit."""
 
 
