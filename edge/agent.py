@@ -1,16 +1,19 @@
 """Stays connected to the hub with patience: comes back after every loss, and knows when it is not wanted."""
 
 import asyncio
+import platform
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge.learner import Learner, WentAway
 from edge.names import check_name
 from edge.session import Desk, EdgeSession
+from shared import __version__
 from shared.errors import ExitCode, FedhubError, LinkClosed, ProtocolError, TurnedAway, Unreachable
-from shared.link import Link, connect
-from shared.messages import Farewell, Goodbye, Role, ToEdge
+from shared.link import Link, connect, key_of
+from shared.messages import PROTOCOL_VERSIONS, Farewell, Goodbye, Hello, Role, ToEdge
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,14 @@ class Agent:
     """One edge's life with a hub.
 
     Args:
-        url: of the hub.
+        url: of the hub, with its key behind a `#` if it needs one.
         edge: this edge's id.
         role: what it is there for.
         learner: does the work.
         patience: how long to try.
         dice: for the delays.
         tell: takes a line for the log.
+        kind: what sort of device this is, in a word.
     """
 
     url: str
@@ -56,6 +60,7 @@ class Agent:
     patience: Patience
     dice: random.Random
     tell: Callable[[str], None]
+    kind: str = field(default_factory=lambda: re.sub("[^a-z0-9-]", "", platform.system().lower())[:16])
     _desk: Desk = field(default_factory=Desk)
 
     async def live(self) -> None:
@@ -75,7 +80,15 @@ class Agent:
                 why: FedhubError | str
                 try:
                     link = await connect(self.url)
-                    session = EdgeSession(link, self.edge, self.role, self.learner, self._desk, self.tell)
+                    hello = Hello(
+                        versions=PROTOCOL_VERSIONS,
+                        edge=self.edge,
+                        role=self.role,
+                        agent=f"fedhub {__version__}",
+                        kind=self.kind,
+                        key=key_of(self.url),
+                    )
+                    session = EdgeSession(link, hello, self.learner, self._desk, self.tell)
                     goodbye = await self._stay(link, session)
                     if self._is_last(goodbye):
                         return
@@ -90,13 +103,18 @@ class Agent:
                 if session and session.welcomed:  # a port that accepts and drops is no hub that was there
                     failures, limit, lost = 0, self.patience.again, now()
                 if (left := lost + limit - now()) <= 0:
-                    raise why if isinstance(why, Unreachable) else Unreachable(f"gave up on {self.url}: {why}")
+                    raise why if isinstance(why, Unreachable) else Unreachable(f"gave up on {self._address}: {why}")
                 failures += 1
                 delay = min(left, self.patience.delay(failures, self.dice))  # once more when patience ends
                 self.tell(f"{why}; trying again in {delay:.1f} s")
                 await asyncio.sleep(delay)
         finally:
             self._desk.drop()
+
+    @property
+    def _address(self) -> str:
+        """The hub's URL, less the key: it may be shown."""
+        return self.url.partition("#")[0]
 
     async def _stay(self, link: Link[ToEdge], session: EdgeSession) -> Goodbye:
         try:
@@ -105,7 +123,7 @@ class Agent:
             return goodbye
         except ProtocolError as error:
             await link.close(1002, str(error))
-            raise TurnedAway(f"the hub at {self.url} does not keep to the protocol: {error}") from None
+            raise TurnedAway(f"the hub at {self._address} does not keep to the protocol: {error}") from None
         finally:
             link.abort()
 

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from edge.learner import Learner
-from shared import __version__
 from shared.codec import Decoded, Frame, encode
 from shared.errors import ConfigError, LinkClosed, ProtocolError, TurnedAway
 from shared.link import Link
 from shared.messages import (
-    PROTOCOL_VERSIONS,
     Evaluate,
     Evaluation,
     Farewell,
@@ -22,7 +20,6 @@ from shared.messages import (
     Plan,
     Ready,
     Receipt,
-    Role,
     Task,
     ToEdge,
     Train,
@@ -67,16 +64,14 @@ class EdgeSession:
 
     Args:
         link: to the hub.
-        edge: this edge's id.
-        role: what it is there for.
+        hello: says who this is.
         learner: does the work.
         desk: what is being worked on.
         tell: takes a line for the log.
     """
 
     link: Link[ToEdge]
-    edge: str
-    role: Role
+    hello: Hello
     learner: Learner
     desk: Desk
     tell: Callable[[str], None]
@@ -94,8 +89,7 @@ class EdgeSession:
             ConfigError: this edge's app does not fit the run, or fails; the hub was told.
             WentAway: the (simulated) device goes offline.
         """
-        hello = Hello(versions=PROTOCOL_VERSIONS, edge=self.edge, role=self.role, agent=f"fedhub {__version__}")
-        await self.link.send(hello)
+        await self.link.send(self.hello)
         welcome = (await self.link.receive()).message
         if isinstance(welcome, Goodbye):
             return welcome

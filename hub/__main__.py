@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from cyclopts import Parameter
+from rich.console import Console, RenderableType
 
 from hub.config import FILE, HELP, Layer, Settings, from_app, from_environment, from_file, resolve
 from shared import __version__
@@ -58,6 +60,11 @@ ConfigFile = Annotated[
     Path | None, Parameter(name="--config", show_default=False, help=f"settings file [{FILE}, if there is one]")
 ]
 
+RunsFolder = Annotated[
+    Path | None, Parameter(show_default=False, help=f"{HELP['runs']} [{Settings.runs}, unless set elsewhere]")
+]
+
+_WIDE = 1000  # columns of what is not a terminal
 _OTHER_VARIABLES = frozenset({"FEDHUB_DATA"})  # where data sets are kept; read by edges
 
 
@@ -124,14 +131,76 @@ def demo(
 
 @cli.command
 def watch(
-    url: Annotated[str, Parameter(help="of the hub, like ws://192.168.1.20:8765")],
+    url: Annotated[str, Parameter(help="of the hub, with its key: like ws://192.168.1.20:8765#KEY")] = (
+        f"ws://127.0.0.1:{Settings.port}"
+    ),
     *,
-    log: Annotated[str, Parameter(help="auto, pretty or json")] = "auto",
+    log: Annotated[Literal["auto", "pretty", "json"], Parameter(help="pretty or json: lines, and no board")] = "auto",
+    runs: RunsFolder = None,
 ) -> None:
-    """Follow a running hub from anywhere."""
+    """Follow a running hub from anywhere: its board on a terminal, else its log."""
+    from hub.views.watch import key_for
     from hub.views.watch import watch as follow
 
-    asyncio.run(until_stopped(follow(url, log=log)))
+    asyncio.run(until_stopped(follow(url, key=key_for(url, _runs(runs)), log=log)))
+
+
+@cli.command(name="runs")
+def list_runs(
+    *,
+    runs: RunsFolder = None,
+    json_: Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="a line a run")] = False,
+) -> None:
+    """List the runs that are kept, newest first."""
+    from hub.views.archive import runs as kept_runs
+    from hub.views.report import table_of
+
+    found = kept_runs(_runs(runs))
+    if json_:
+        for kept in found:
+            result(msgspec.json.encode(kept).decode())
+    elif found:
+        _tell(lambda console: table_of(found, console.width))
+    else:
+        say(f"there is no run in {_runs(runs)} yet; fedhub demo makes one")
+
+
+@cli.command(name="show")
+def show_run(
+    run: Annotated[str, Parameter(help="run folder, or its name in the folder of runs [the newest]")] = "",
+    *,
+    runs: RunsFolder = None,
+    json_: Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="all, in a line")] = False,
+) -> None:
+    """Show what came of a run: its rounds, its edges, where the time went."""
+    from hub.views.archive import find, story_of
+    from hub.views.report import report, to_json
+
+    story = story_of(find(run, _runs(runs)))
+    if json_:
+        result(to_json(story))
+    else:
+        _tell(lambda console: report(story))
+
+
+@cli.command
+def replay(
+    run: Annotated[str, Parameter(help="run folder, or its name in the folder of runs [the newest]")] = "",
+    *,
+    speed: Annotated[float, Parameter(help="how many times as fast as it was; 0 goes to its end at once")] = 1.0,
+    lan: Annotated[bool, Parameter(negative="", help=HELP["lan"], show_default=False)] = False,
+    port: Annotated[int, Parameter(help=HELP["port"])] = 0,
+    runs: RunsFolder = None,
+) -> None:
+    """Open the live page on a run that is over, and let it happen again."""
+    if not 0 <= speed < math.inf:
+        raise ConfigError(f"--speed {speed:g} is impossible: write how many times as fast, or 0")
+    from hub.replay import Replay
+    from hub.views.archive import find
+
+    folder = _runs(runs)
+    settings = resolve(Layer("flag", {"lan": lan, "port": port, "runs": str(folder)})).settings
+    asyncio.run(until_stopped(Replay(find(run, folder), settings, speed=speed).serve()))
 
 
 @cli.command
@@ -201,6 +270,19 @@ def _layers(flags: Any, config: Path | None) -> tuple[Layer, ...]:
     if config or Path(FILE).is_file():
         layers.append(from_file(config or Path(FILE)))
     return tuple(layers)
+
+
+def _runs(flag: Path | None) -> Path:
+    """Give the folder of runs, from wherever that is set."""
+    return Path(resolve(*_layers(Flags(runs=str(flag) if flag else None), None)).settings.runs)
+
+
+def _tell(what: Callable[[Console], RenderableType]) -> None:
+    """Write a result for people: in colours on a terminal, else plain and as wide as it is."""
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    console.print(what(console))
 
 
 def _serve(wishes: Any, *, compare: bool, json_: bool) -> ExitCode:

@@ -11,10 +11,12 @@ from typing import Any, Literal, ParamSpec, TypeVar, assert_never
 import xxhash
 
 from hub.aggregation.algorithm import Algorithm
-from hub.config import Settings
-from hub.connections.inbox import Answered, Inbox, Item, Joined, Left, Stop
+from hub.config import Settings, allowed_deadline
+from hub.connections.inbox import Answered, Inbox, Item, Joined, Left, Stop, Told
+from hub.connections.movements import Movements
 from hub.connections.roster import Broadcast, Roster
 from hub.events import (
+    Ordered,
     RoundAbandoned,
     RoundClosed,
     RoundCommitted,
@@ -36,7 +38,20 @@ from hub.spool import Kept, Opening, Spooled
 from shared.codec import Decoded, decode, encode
 from shared.errors import ExitCode, FedhubError
 from shared.link import Traffic
-from shared.messages import Evaluate, Evaluation, Plan, Receipt, Role, ToHub, Train, Update
+from shared.messages import (
+    Evaluate,
+    Evaluation,
+    Farewell,
+    Goodbye,
+    Order,
+    Plan,
+    Receipt,
+    Reply,
+    Role,
+    ToHub,
+    Train,
+    Update,
+)
 from shared.tensors import Tensors, magnitude
 
 P = ParamSpec("P")
@@ -44,6 +59,7 @@ T = TypeVar("T")
 
 _LITTLE = 64 * 1024
 _ENDS = 16 * 1024
+_POLICY = 1008  # close code
 _MOST_REFUSALS = 16  # in a round, of one edge: an honest one has one or two
 
 
@@ -81,7 +97,7 @@ class Coordinator:
         progress: when the run has got where it should.
         newest: the model to go on from.
         reopened: the round that was open when the hub was stopped or crashed, if any.
-        roster, inbox, feed, journal: see their files.
+        roster, inbox, movements, feed, journal: see their files.
         traffic: the byte counter of all links.
         clock: a steady clock, in seconds.
         evaluator_expected: whether the first round waits for an evaluator.
@@ -96,6 +112,7 @@ class Coordinator:
     newest: Committed
     roster: Roster
     inbox: Inbox
+    movements: Movements
     feed: Feed
     journal: Journal
     traffic: Traffic
@@ -105,6 +122,13 @@ class Coordinator:
     _refusals: Counter[str] = field(default_factory=Counter)
     """How many answers of each edge were refused since the last round began."""
     stopping: bool = False
+    paused: bool = False
+    deadline: float = 0.0
+    """Seconds that a round allows, from now on."""
+    _farewells: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.deadline = self.settings.deadline
 
     async def play(self) -> ExitCode:
         """Play rounds until the run is over or stopped; the exit code says which."""
@@ -147,7 +171,10 @@ class Coordinator:
         return self.progress.finished(self.newest.number) is not None
 
     async def _enough_edges(self, *, at_first: bool) -> None:
-        """Wait until enough edges are here: at first all that were wished for, then at least one trainer."""
+        """Wait until enough edges are here: at first all that were wished for, then at least one trainer.
+
+        And until the operator lets the run go on.
+        """
         needed = self.settings.wait_for if at_first else 1
 
         def missing() -> bool:
@@ -156,7 +183,7 @@ class Coordinator:
 
         if missing():
             self.feed.publish(WaitingForEdges(here=self.roster.count(Role.TRAINER), needed=needed))
-        while missing():
+        while missing() or (self.paused and not self.stopping):
             self._note(await self.inbox.next())
 
     async def _play_round(self, *, attempt: int) -> bool:
@@ -171,9 +198,19 @@ class Coordinator:
                 await self.journal.abandon_round()
                 self._abandon(round, tally)
             return False
+        listened = self.clock()
         model, memory = await self._aside(self.gate.spec.nbytes, self._next_model, round.number, tally)
+        averaged = self.clock()
         self.newest = await self.journal.commit(number=round.number, attempt=round.attempt, model=model, memory=memory)
-        self.feed.publish(RoundCommitted(round=round.number, model=self.newest.sha256))
+        self.feed.publish(
+            RoundCommitted(
+                round=round.number,
+                model=self.newest.sha256,
+                listened=listened - tally.started,
+                averaged=averaged - listened,
+                saved=self.clock() - averaged,
+            )
+        )
         by, metrics = await self._evaluate()
         if metrics:
             await self.journal.evaluated(round.number, metrics)
@@ -200,7 +237,7 @@ class Coordinator:
             cohort=asked,
             goal=goal,
             quorum=quorum_of(goal, share=self.settings.quorum),
-            seconds=self.settings.deadline,
+            seconds=self.deadline,
             weight_cap=weight_cap([self.roster.examples(edge) for edge in asked], most=self.settings.max_examples),
             algorithm=self.algorithm.name,
             plan=self.plan,
@@ -240,6 +277,7 @@ class Coordinator:
                 goal=opening.goal,
                 quorum=opening.quorum,
                 seconds=seconds,
+                elapsed=opening.seconds - seconds,
             )
         )
         for edge in sorted(round.awaited):
@@ -249,6 +287,8 @@ class Coordinator:
     def _open(self, opening: Opening, *, seconds: float, chosen: float) -> tuple[Round, Tally]:
         now = self.clock()
         self._refusals.clear()
+        began = now - (opening.seconds - seconds)
+        self.movements.begin(opening.round, opening.attempt, began)
         round = Round(
             number=opening.round,
             attempt=opening.attempt,
@@ -261,7 +301,7 @@ class Coordinator:
             opening=opening,
             state=self.algorithm.aggregation.init(self.newest.model),
             chosen=chosen,
-            started=now - (opening.seconds - seconds),
+            started=began,
             bytes_before=Traffic(self.traffic.sent, self.traffic.received),
             task=self._training(round, now),
         )
@@ -280,7 +320,7 @@ class Coordinator:
         )
 
     def _broadcast(self, task: Train | Evaluate) -> Broadcast:
-        return Broadcast(model=task.model, full=encode(task, self.newest.model.values()), light=encode(task))
+        return Broadcast(task, full=encode(task, self.newest.model.values()), light=encode(task))
 
     async def _listen(self, round: Round, tally: Tally) -> Outcome:
         """Hear everything until the round is over. An item's time is when it arrived, not when it is read."""
@@ -303,6 +343,10 @@ class Coordinator:
                     round.out.add(edge)
                 case Joined(edge):
                     self._welcome_back(edge, round, tally)
+                case Told():
+                    if self._obey(item, round, tally) and item.order.action == "next":
+                        outcome = Outcome.CUT_SHORT
+                        break
                 case Stop():
                     self.stopping = True
                     self.feed.publish(
@@ -313,6 +357,7 @@ class Coordinator:
                 case _:
                     assert_never(item)
         await self._settle(tally)
+        self.movements.end()
         self.inbox.done()  # what comes now is the next model, and the memory of the last update may be its
         return outcome
 
@@ -351,7 +396,7 @@ class Coordinator:
         if verdict.code in FINAL:
             round.out.add(edge)
             tally.refused[edge] = verdict.code
-        self._refuse(edge, update, verdict)
+        self._refuse(edge, update, verdict, heard.nbytes, after=arrived - tally.started)
 
     def _add(self, edge: str, heard: Decoded[Update], tally: Tally) -> int | Refusal:
         """Look at the numbers and add them up: passes over the data, so in a thread. Give the update's weight.
@@ -379,19 +424,32 @@ class Coordinator:
         """Make the updates that count durable, and only then acknowledge them."""
         if tally.unsettled:
             await self.journal.settle()
+            self.movements.flush()
         for update, accepted in tally.unsettled:
             self._receipt(accepted.edge, update)
             self.feed.publish(accepted)
         tally.unsettled.clear()
 
-    def _refuse(self, edge: str, update: Update, refusal: Refusal) -> None:
+    def _refuse(self, edge: str, update: Update, refusal: Refusal, nbytes: int, *, after: float | None = None) -> None:
         """Tell the edge and everybody; an edge that goes on and on would fill the log and the disk, and is cut off."""
         self._refusals[edge] += 1
         if self._refusals[edge] > _MOST_REFUSALS:
             self.roster.cut(edge)
             return
         self._receipt(edge, update, refusal)
-        self.feed.publish(UpdateRefused(round=update.round, edge=edge, code=refusal.code, reason=refusal.reason))
+        self.movements.flush()
+        self.feed.publish(
+            UpdateRefused(
+                round=update.round,
+                edge=edge,
+                code=refusal.code,
+                reason=refusal.reason,
+                attempt=update.attempt,
+                final=refusal.code in FINAL,
+                seconds=after,
+                nbytes=nbytes,
+            )
+        )
 
     def _receipt(self, edge: str, update: Update, refusal: Refusal | None = None) -> None:
         self.roster.say(
@@ -432,6 +490,7 @@ class Coordinator:
                 answered=len(round.answered),
                 needed=round.quorum,
                 again=not self.stopping and round.attempt <= self.settings.retries,
+                seconds=self.clock() - tally.started,
                 bytes_down=self.traffic.sent - tally.bytes_before.sent,
                 bytes_up=self.traffic.received - tally.bytes_before.received,
                 late=late,
@@ -505,7 +564,7 @@ class Coordinator:
             match item:
                 case None:
                     break
-                case Answered(edge, Decoded(Evaluation() as evaluation)) if evaluation.model == task.model:
+                case Answered(edge, Decoded(Evaluation() as evaluation)) if evaluation.model == task.task.model:
                     if edge in awaited:
                         awaited.discard(edge)
                         answers[edge] = evaluation
@@ -525,13 +584,61 @@ class Coordinator:
             case Stop():
                 self.stopping = True
                 self.feed.publish(StopRequested(round=self.newest.number, answered=0, asked=0))
-            case Answered(edge, Decoded(Update() as update)):
+            case Answered(edge, Decoded(Update() as update) as heard):
                 reason = f"round {update.round} was over when the update arrived"
-                self._refuse(edge, update, Refusal(Code.LATE, reason))
+                self._refuse(edge, update, Refusal(Code.LATE, reason), heard.nbytes)
+            case Told():
+                self._obey(item)
             case Answered() | Joined() | Left() | None:
                 pass
             case _:
                 assert_never(item)
+
+    def _obey(self, told: Told, round: Round | None = None, tally: Tally | None = None) -> bool:
+        """Do what the operator wants, unless it cannot be done; tell which."""
+        order = told.order
+        unable = self._unable(order, round)
+        if unable:
+            told.reply(Reply(done=False, reason=unable))
+            return False
+        match order.action:
+            case "pause" | "resume":
+                self.paused = order.action == "pause"
+            case "deadline":
+                self.deadline = order.seconds
+                if round and tally:
+                    round.deadline = tally.started + order.seconds
+            case "drop":
+                session = self.roster.get(order.edge)
+                assert session, "it is here"
+                goodbye = Goodbye(code=Farewell.REFUSED, reason="the operator sent this edge away")
+                farewell = asyncio.create_task(session.dismiss(goodbye, _POLICY))
+                self._farewells.add(farewell)
+                farewell.add_done_callback(self._farewells.discard)
+            case "stop":
+                self.inbox.post(Stop(told.arrived))
+            case "next":
+                pass  # whoever listens to the round closes it
+            case _:
+                assert_never(order.action)
+        number = round.number if round else self.newest.number
+        done = Ordered(action=order.action, round=number, edge=order.edge, seconds=order.seconds)
+        self.feed.publish(done)
+        told.reply(Reply(done=True, reason=""))
+        return True
+
+    def _unable(self, order: Order, round: Round | None) -> str:
+        """Say why something cannot be done; empty if it can."""
+        match order.action:
+            case "next" if round is None:
+                return "no round is open"
+            case "next" if round and not round.has_quorum:
+                return f"{len(round.answered)} answers are in, and round {round.number} needs {round.quorum} to count"
+            case "deadline" if not allowed_deadline(order.seconds):
+                return f"{order.seconds:g} seconds are no deadline"
+            case "drop" if not self.roster.get(order.edge):
+                return "no edge of that name is here"
+        return ""
 
 
 def next_model(algorithm: Algorithm, newest: Committed, state: Any) -> tuple[Tensors, Tensors]:

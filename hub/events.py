@@ -1,5 +1,7 @@
 """What can happen in a federation, as frozen facts: the one vocabulary of the log, the files and every view."""
 
+import json
+import re
 from enum import StrEnum
 from typing import Literal
 
@@ -121,6 +123,8 @@ class RoundReopened(Event, frozen=True, kw_only=True):
     quorum: int
     seconds: float
     """Time left until the deadline: while the hub was down, none passed."""
+    elapsed: float = 0.0
+    """Time of the round that had passed before."""
 
 
 class EdgesMoved(Event, frozen=True, kw_only=True):
@@ -283,8 +287,11 @@ class Stamped(msgspec.Struct, frozen=True):
 
 
 def to_line(stamped: Stamped) -> str:
-    """Write a fact as one line of JSON, without the line's end."""
-    return msgspec.json.encode(stamped).decode()
+    """Write a fact as one line of JSON, without the line's end, and without a character that a terminal would obey."""
+    line = msgspec.json.encode(stamped).decode()
+    if line.isascii() and "\x7f" not in line:  # asked first: it is free, and nearly always so
+        return line
+    return re.sub("[^ -~]", lambda odd: odd[0] if odd[0].isprintable() else json.dumps(odd[0])[1:-1], line)
 
 
 def from_line(line: str | bytes) -> Stamped:

@@ -12,18 +12,27 @@ from time import time
 
 from hub.companions import as_flags, companion
 from hub.config import Settings, resolve
-from hub.connections.inbox import Inbox, Left, Stop
+from hub.connections.inbox import Inbox, Left, Stop, Told
+from hub.connections.movements import Movements
 from hub.connections.roster import Roster
 from hub.connections.session import Reception
 from hub.coordinator import Coordinator
 from hub.events import DiskTrouble, RunStarted
 from hub.feed import Feed, Follower
+from hub.keys import keep_keys, keys_of
+from hub.rules.access import Access
 from hub.rules.admission import Gate
 from hub.rules.progress import Progress
 from hub.runs import Contract, Run, Wishes, ask_app, begin_run, open_run_of, resume_run
 from hub.spool import Opening
+from hub.views.archive import board_of
+from hub.views.banner import banner
+from hub.views.board import Board
 from hub.views.log import follow_log
+from hub.views.metrics import Metrics
+from hub.views.page import Page
 from hub.views.record import record
+from hub.views.screens import Screens
 from hub.views.summary import Summary, sum_up
 from shared import __version__
 from shared.budget import Budget, return_large_memory
@@ -31,9 +40,9 @@ from shared.console import say
 from shared.disk import Disk, RealDisk
 from shared.errors import ExitCode, FedhubError, LinkClosed
 from shared.link import Traffic, listen, port_of
-from shared.messages import Farewell, Goodbye, Plan, Welcome
+from shared.messages import Farewell, Goodbye, Order, Plan, Reply, Welcome
 from shared.snapshot import write_tensors
-from shared.tensors import ModelSpec
+from shared.tensors import ModelSpec, Tensors
 from shared.watch import OF_A_HUB, Limits
 
 _SERVICE_RESTART, _NORMAL = 1012, 1000
@@ -82,11 +91,19 @@ class Hub:
         self._disk = disk or RealDisk()
         self._limits = limits
         self.budget = Budget(self._doors.upload_budget * 2**20)
+        self._now = now
         self.feed = Feed(now)
         self.url: asyncio.Future[str] = loop.create_future()
         """Where the hub listens, once it does."""
         self.roster = Roster()
+        self.access = access_of(self._doors)
+        """Who may come in."""
         self._inbox = Inbox(self._clock)
+        self._movements = Movements(self.feed, self._clock)
+        self._screens = Screens(command=self._command, newest=self._newest)
+        self._metrics = Metrics(self._screens.board)
+        self._page = Page(self.access, metrics=lambda: self._metrics.page(), health=self._health)
+        self._coordinator: Coordinator | None = None
         self._traffic = Traffic()
         self._welcome: asyncio.Future[Callable[[int], Welcome]] = loop.create_future()
         self._life: asyncio.Task[Ended] | None = None
@@ -116,18 +133,33 @@ class Hub:
         elif self._life:
             self._life.cancel()
 
+    def _command(self, order: Order, reply: Callable[[Reply], None]) -> None:
+        """Have an order from a page or a terminal carried out."""
+        if self._playing and not self._inbox.closed:
+            self._inbox.post(Told(order, reply, self._clock()))
+        elif order.action == "stop" and not self._playing:
+            reply(Reply(done=True, reason=""))
+            self.stop()
+        else:
+            reply(Reply(done=False, reason="no run is under way"))
+
+    def _newest(self) -> tuple[int, Tensors] | None:
+        """Give the newest model and its round."""
+        return (self._coordinator.newest.number, self._coordinator.newest.model) if self._coordinator else None
+
     async def _serve(self) -> Ended:
         return_large_memory()
         wishes = self._wishes
         async with AsyncExitStack() as stack:
-            url = await stack.enter_async_context(self._doors_open())
+            address = await stack.enter_async_context(self._doors_open())
+            url = f"{address}#{self.access.keys.guest}" if self.access.open else address
             if wishes.swarm:
                 arguments = [part.format(url=url) for part in wishes.swarm]
                 await stack.enter_async_context(companion(*arguments, failed=self._fail))
             contract = await self._ask(wishes) if wishes.app else None
             run = await stack.enter_async_context(self._open_run(contract))
             del contract  # and with it the first model
-            coordinator = self._coordinator(run)
+            coordinator = self._coordinator = self._coordinator_of(run)
             coordinator.evaluator_expected = bool(wishes.swarm)  # one phone of the demo measures
             if wishes.evaluator and run.has_test and not coordinator.over:
                 # A name of its own: the evaluator of a hub that crashed may still be looking for it.
@@ -148,17 +180,25 @@ class Hub:
     async def _doors_open(self) -> AsyncIterator[str]:
         """Accept connections; give the hub's URL. Whoever comes before there is a model waits for its welcome."""
         reception = Reception(
-            welcome=self._welcome_for, roster=self.roster, inbox=self._inbox, feed=self.feed, clock=self._clock
+            welcome=self._welcome_for,
+            roster=self.roster,
+            inbox=self._inbox,
+            feed=self.feed,
+            movements=self._movements,
+            access=self.access,
+            show=self._screens.show,
+            clock=self._clock,
         )
         server = await listen(
             reception.receive,
-            host=self._doors.host,
+            host=self._doors.address,
             port=self._doors.port,
             traffic=self._traffic,
             budget=self.budget,
             limits=self._limits,
+            answer=self._page.answer,
         )
-        url = f"ws://{_reachable(self._doors.host)}:{port_of(server)}"
+        url = f"ws://{reachable(self._doors.address)}:{port_of(server)}"
         say(f"fedhub {__version__} · listening on {url}")
         self.url.set_result(url)
         try:
@@ -182,7 +222,7 @@ class Hub:
     def _trouble(self, reason: str) -> None:
         self.feed.publish(DiskTrouble(reason=reason))
 
-    def _coordinator(self, run: Run) -> Coordinator:
+    def _coordinator_of(self, run: Run) -> Coordinator:
         settings, start = run.settings, run.take_start()
         plan = Plan(
             local=run.algorithm.local,
@@ -203,6 +243,7 @@ class Hub:
             reopened=start.open if start.open and _same_terms(start.open.opening, run, plan) else None,
             roster=self.roster,
             inbox=self._inbox,
+            movements=self._movements,
             feed=self.feed,
             journal=run.journal,
             traffic=self._traffic,
@@ -226,10 +267,12 @@ class Hub:
                 model=coordinator.newest.sha256,
             )
 
-        say(f"  join   fededge join {await self.url} {self._wishes.app or run.app}")
-        say(f"  watch  fedhub watch {await self.url}")
-        summary = Summary()
-        async with self._views(settings, run.folder, summary):
+        kept = keep_keys(Path(self._doors.runs), self.access.keys)
+        app = self._wishes.app or run.app
+        for line in banner(await self.url, self.access, page=self._page.built, kept=kept, join=app):
+            say(line)
+        summary, board = Summary(), await asyncio.to_thread(_board_of, run.folder)
+        async with self._views(settings, run.folder, summary, board):
             self.feed.publish(
                 RunStarted(
                     run=run.id,
@@ -241,6 +284,7 @@ class Hub:
                     round=coordinator.newest.number,
                     rounds=settings.rounds,
                     metric=settings.metric,
+                    deadline=settings.deadline,
                 )
             )
             self._playing = True
@@ -260,19 +304,36 @@ class Hub:
         return (await asyncio.shield(self._welcome))(version)
 
     @asynccontextmanager
-    async def _views(self, settings: Settings, folder: Path, summary: Summary) -> AsyncIterator[None]:
+    async def _views(self, settings: Settings, folder: Path, summary: Summary, board: Board) -> AsyncIterator[None]:
         """Have the views follow the feed; they get everything to its end."""
+        self._metrics = Metrics(board)
+        told = []
+        if settings.trackers:
+            from hub.views.trackers import trackers
+
+            told = trackers(settings.trackers, folder)
         follow: Callable[[], Follower] = lambda: self.feed.follow(recent=True, room=100_000)  # noqa: E731
         views = [
             asyncio.create_task(follow_log(follow(), settings.log)),
             asyncio.create_task(record(follow(), folder / "events.jsonl")),
             asyncio.create_task(sum_up(follow(), summary)),
+            asyncio.create_task(self._screens.follow(follow(), board, self._metrics.take)),
+            *(asyncio.create_task(tell(follow())) for tell in told),
         ]
+        # A simulation has no lag, and must see when nobody waits for anything any more.
+        lag = [asyncio.create_task(self._metrics.watch_loop())] if self._now is time else []
         try:
             yield
         finally:
             self.feed.close()
+            for task in lag:
+                task.cancel()
+            await asyncio.gather(*lag, return_exceptions=True)
             await asyncio.gather(*views)
+
+    def _health(self) -> dict[str, object]:
+        head = self._screens.board.state.head
+        return {"run": head.run, "round": head.committed, "phase": head.phase}
 
     async def _say_goodbye(self, *, coming_back: bool) -> None:
         code, close = (Farewell.RESTARTING, _SERVICE_RESTART) if coming_back else (Farewell.DONE, _NORMAL)
@@ -299,7 +360,23 @@ def _progress(run: Run) -> Progress:
     return progress
 
 
-def _reachable(host: str) -> str:
+def _board_of(folder: Path) -> Board:
+    """Give the board as it was when the hub stopped; an empty one for a new run."""
+    return board_of(folder) if (folder / "events.jsonl").is_file() else Board()
+
+
+def access_of(settings: Settings) -> Access:
+    """Tell who may come in where these settings have the hub listen."""
+    address = settings.address
+    names = {name.strip().lower() for name in settings.hosts.split(",") if name.strip()}
+    return Access(
+        keys_of(Path(settings.runs)),
+        open=address not in ("127.0.0.1", "::1", "localhost"),
+        names=frozenset(names | {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}),
+    )
+
+
+def reachable(host: str) -> str:
     """Give the address under which others reach a hub that listens on `host`."""
     if host not in ("0.0.0.0", "::", ""):  # compared with, not bound to
         return f"[{host}]" if ":" in host else host

@@ -1,6 +1,6 @@
 """Turns messages into bytes and back, and refuses everything that is not exactly a message."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import UnionType
@@ -94,6 +94,15 @@ def encode(message: Message, tensors: Iterable[Array] = ()) -> Frame:
         pieces.append(bytes(head))
         total += len(head)
     return Frame(tuple(pieces), total)
+
+
+def enclose(message: Message, parts: Sequence[bytes | memoryview]) -> Frame:
+    """Encode `message` followed by one byte string of less than 4 GiB; its `parts` are referred to, not copied."""
+    length = sum(map(len, parts))
+    head = msgpack.packb(msgspec.to_builtins(message)) + b"\xc6" + length.to_bytes(4, "big")
+    views = [memoryview(part) for part in parts]
+    pieces = [view[at : at + PIECE] for view in views for at in range(0, len(view), PIECE)]
+    return Frame((head, *pieces), len(head) + length)
 
 
 def decode(

@@ -89,6 +89,11 @@ class Intake:
         return not (self._over or self._head or self._pass or self._fragmented or self._left or self._handshake)
 
     @property
+    def within(self) -> bool:
+        """Whether part of a message is there."""
+        return self._fragmented
+
+    @property
     def held(self) -> int:
         """How many bytes came of what is not whole."""
         return self._size + len(self._head) + len(self._kept)

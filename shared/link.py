@@ -4,15 +4,18 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from types import UnionType
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect as websocket_connect
 from websockets.asyncio.server import Server, serve
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidProxy, InvalidURI
+from websockets.http11 import Request, Response
 
 from shared.budget import Budget, Store
 from shared.codec import ALIGNMENT, MAX_HEADER, MAX_WELCOME, Decoded, Frame, decode, encode
@@ -37,6 +40,29 @@ _quiet = logging.getLogger("fedhub.websockets")
 _quiet.addFilter(lambda record: record.msg == "connection handler failed")
 
 In = TypeVar("In", bound=Message)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An HTTP request to a hub's port; `headers` by their names in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+    @property
+    def websocket(self) -> bool:
+        """Whether it asks for a websocket."""
+        return self.headers.get("upgrade", "").lower() == "websocket"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response to an HTTP request."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -72,6 +98,19 @@ class Link(Generic[In]):
         """Allow incoming messages to carry the tensors of `spec` from now on, and not a byte more."""
         self._max_tensors = len(spec.tensors) + 1  # one too many is a bad answer, to be refused with its reason
         self._connection.limit = self._max_header + spec.nbytes + (ALIGNMENT + 5) * len(spec.tensors)
+
+    def count_apart(self) -> None:
+        """Leave what this link carries from now on out of the shared counter: it is no part of learning."""
+        self._traffic = Traffic()
+
+    def expect_bytes(self, most: int) -> None:
+        """Allow an incoming message to carry one byte string of up to `most` bytes."""
+        self._max_tensors = 1
+        self._connection.limit = self._max_header + most
+
+    def when_begun(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when a message begins to come that is not there at once."""
+        self._connection.begun = tell
 
     def before_long(self, make_room: Callable[[], None]) -> None:
         """Have `make_room` called when a long message begins, so that it can take the memory of one not needed."""
@@ -158,13 +197,24 @@ def websocket_url(text: str) -> str:
     return parts._replace(fragment="").geturl()
 
 
+def key_of(url: str) -> str:
+    """Give the key that stands behind the `#` of a hub's address, or of its page's (`#k=...`); empty if none does."""
+    return url.partition("#")[2].removeprefix("k=")
+
+
 async def connect(
-    url: str, *, traffic: Traffic | None = None, limits: Limits = OF_AN_EDGE, store: Store | None = None
-) -> Link[ToEdge]:
+    url: str,
+    *,
+    incoming: UnionType = ToEdge,
+    traffic: Traffic | None = None,
+    limits: Limits = OF_AN_EDGE,
+    store: Store | None = None,
+) -> Link[Any]:
     """Open a link to the hub at `url`.
 
     Args:
         url: what a person may have typed.
+        incoming: the union of what the hub says to whoever connects: `ToEdge` or `ToViewer`.
         traffic: counts the bytes of messages.
         limits: what is borne from the hub.
         store: where memory for long messages comes from; links that share one use it in turn.
@@ -201,11 +251,11 @@ async def connect(
         if _refused(error):
             raise Unreachable(
                 f"cannot reach {url} (nothing listens there). Is the hub running, and on that port? "
-                "A hub on another machine must be started with --host 0.0.0.0"
+                "A hub on another machine must be started with --lan"
             ) from None
         raise Unreachable(f"cannot reach {url} ({error.strerror or error})") from None
     assert isinstance(connection, Watched), "it was made by by_edge"
-    return Link[ToEdge](connection, ToEdge, max_header=MAX_WELCOME, traffic=traffic or Traffic())
+    return Link[Any](connection, incoming, max_header=MAX_WELCOME, traffic=traffic or Traffic())
 
 
 def _refused(error: OSError) -> bool:
@@ -222,6 +272,7 @@ async def listen(
     traffic: Traffic,
     budget: Budget | None = None,
     limits: Limits = OF_A_HUB,
+    answer: Callable[[Asked], Answer | None] = lambda asked: None,
 ) -> Server:
     """Accept edges at `host`:`port` and hand each one's link to `handler`; the link closes when the handler returns.
 
@@ -232,6 +283,7 @@ async def listen(
         traffic: counts the bytes of all links together.
         budget: memory for the messages that are longer than `shared.watch.SMALL` and come in at the same time.
         limits: what is borne from an edge.
+        answer: what an HTTP request gets in place of a websocket; None goes on with the handshake.
 
     Raises:
         ConfigError: the address cannot be bound to, in words.
@@ -245,6 +297,13 @@ async def listen(
         finally:
             connection.leave()
 
+    def respond(_: Any, request: Request) -> Response | None:
+        headers: dict[str, str] = {}
+        for name, value in request.headers.raw_items():
+            headers[name.lower()] = f"{headers[name.lower()]}, {value}" if name.lower() in headers else value
+        given = answer(Asked(request.method, request.path, headers))
+        return _response(given) if given else None
+
     try:
         return await serve(
             handle,
@@ -256,6 +315,8 @@ async def listen(
             ping_interval=None,
             open_timeout=limits.greeting,
             write_limit=0,  # whoever waits for a write waits until the network has taken all of it
+            process_request=respond,
+            server_header="fedhub",
             logger=_quiet,
             create_connection=by_hub(limits, budget or Budget(_ENOUGH)),
         )
@@ -264,6 +325,13 @@ async def listen(
             f"cannot listen on {host}:{port} ({error.strerror or error}). "
             f"Is another hub running? Try --port {port + 1 if port else 8765}, or --port 0 for any free one"
         ) from None
+
+
+def _response(answer: Answer) -> Response:
+    """Write an answer as the library does: one a connection."""
+    headers = Headers(answer.headers)
+    headers["Content-Length"], headers["Connection"] = str(len(answer.body)), "close"
+    return Response(answer.status, HTTPStatus(answer.status).phrase, headers, answer.body)
 
 
 def port_of(server: Server) -> int:

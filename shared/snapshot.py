@@ -41,7 +41,7 @@ def write_tensors_as(
     """The same, into a file of `folder` whose name is asked for when all is written, and given back."""
     temporary = folder / SPARE
     try:
-        disk.write(temporary, _parts(tensors))
+        disk.write(temporary, parts_of_file(tensors))
         disk.sync(temporary)
         called = name()
         disk.rename(temporary, folder / called)
@@ -53,7 +53,7 @@ def write_tensors_as(
     return called
 
 
-def _parts(tensors: Tensors) -> list[bytes | memoryview]:
+def parts_of_file(tensors: Tensors) -> list[bytes | memoryview]:
     """Give a safetensors file in parts, as the library makes it: a head, and the tensors' own memory."""
     order = json.dumps(list(tensors))  # safetensors sorts tensors; a model's spec has an order of its own
     head: dict[str, object] = {"__metadata__": {_ORDER: order}}

@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.frames import CloseCode
 from websockets.http11 import Request
 from websockets.protocol import CLOSED, CONNECTING, OPEN, SERVER
@@ -24,6 +24,18 @@ from shared.outlet import Outlet
 _CLOSE_WITHIN = 5.0
 _MOST_PONGS = 64 * 1024
 _A_REQUEST = Request("", Headers())
+_REFUSAL = b"This hub answers websockets, and GET requests that have no body.\n"
+_NOT_A_REQUEST = b"\r\n".join(
+    (
+        b"HTTP/1.1 405 Method Not Allowed",
+        b"Allow: GET",
+        b"Content-Type: text/plain; charset=utf-8",
+        b"Connection: close",
+        b"Content-Length: %d" % len(_REFUSAL),
+        b"",
+        _REFUSAL,
+    )
+)
 _MOST_MESSAGES = 2  # that wait for a session whose inbox is full
 
 # Linux buffers megabytes for a slow reader, and says that there is room again when a third is gone: for a minute, at
@@ -84,8 +96,10 @@ class Watched(Connection, asyncio.BufferedProtocol):
         """When Hello must have come, in seconds of the event loop's clock."""
         self.limit = self.protocol.max_message_size or 0
         """Longest message that may come, in bytes."""
-        self.before_long: Callable[[], None] = lambda: None
+        self.before_long: Callable[[], None] = _nothing
         """Called when a long message begins: whoever can spare the memory of the last one may let go of it now."""
+        self.begun: Callable[[], None] = _nothing
+        """Called when a message begins to come that is not there at once."""
         masked = self.protocol.side is SERVER
         this = weakref.proxy(self)  # a connection that has ended is freed at once, and not by a collection of garbage
         self._intake = Intake(this, masked=masked)
@@ -97,6 +111,7 @@ class Watched(Connection, asyncio.BufferedProtocol):
         self._messages: list[Whole] = []  # a deque of none takes 760 bytes
         self._awaited: asyncio.Future[None] | None = None
         self._began: float | None = None
+        self._told = -1
         self._seen = 0
         self._full = False
         self._stopped_at: float | None = None
@@ -145,6 +160,9 @@ class Watched(Connection, asyncio.BufferedProtocol):
         elif self._began is None or self._intake.ends != ends:
             self._began, self._seen = self._heard, 0
             self._look_soon()
+        if self._intake.within and self._told != self._intake.ends:
+            self._told = self._intake.ends
+            self.begun()
 
     def send_data(self) -> None:
         if not self.outlet.holds:
@@ -254,6 +272,7 @@ class Watched(Connection, asyncio.BufferedProtocol):
     def leave(self) -> None:
         """Take no more messages, and give back all room. What comes is read past: the other side's close is in it."""
         self._intake.drop()
+        self.begun = _nothing  # what it refers to refers to this
         for whole in self._messages:
             if whole.room:
                 whole.room.give_back()
@@ -346,9 +365,19 @@ class Watched(Connection, asyncio.BufferedProtocol):
 class WatchedByHub(Watched, ServerConnection):
     """A hub's end of a connection."""
 
+    def send_data(self) -> None:
+        # The library drops a request that has a body, or is no HTTP, without a word.
+        dropped = self.protocol.state is CONNECTING and isinstance(self.protocol.handshake_exc, InvalidMessage)
+        if dropped and self.protocol.writes and not self.transport.is_closing():
+            self.transport.write(_NOT_A_REQUEST)
+        super().send_data()
+
 
 class WatchedByEdge(Watched, ClientConnection):
     """An edge's end of a connection."""
+
+
+def _nothing() -> None: ...
 
 
 def by_hub(limits: Limits, budget: Budget) -> Any:

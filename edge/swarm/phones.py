@@ -10,9 +10,12 @@ from edge.agent import Agent, Patience
 from edge.app import App
 from edge.swarm.device import Profile, SimulatedDevice
 from edge.torch_learner import TorchLearner, Workshop
+from shared.errors import TurnedAway
 from shared.messages import Role
 
 _LAST_ORDERS = 1.0  # seconds that phones have to hear the goodbye that one of them has heard
+
+Life = asyncio.Task[None]
 
 
 @dataclass(frozen=True)
@@ -53,32 +56,46 @@ class Swarm:
             workshop = Workshop(self.app, device=self.device, executor=executor)
             agents = [self._phone(index, workshop) for index in range(len(self.devices))]
             if self.evaluator:
-                agents.append(self._agent(f"{self.prefix}-evaluator", self._learner("", Role.EVALUATOR, 0, workshop)))
+                judge = self._learner("", Role.EVALUATOR, 0, workshop)
+                agents.append(self._agent(f"{self.prefix}-evaluator", judge, "evaluator"))
             lives = [asyncio.create_task(agent.live()) for agent in agents]
             try:
-                # A phone that is away when the hub says that the run is over would wait for it in vain.
-                ended, _ = await asyncio.wait(lives, return_when=asyncio.FIRST_COMPLETED)
+                ended, others = await self._first_to_end(set(lives))
                 for life in ended:
                     life.result()
-                ended, _ = await asyncio.wait(lives, timeout=_LAST_ORDERS)
-                for life in ended:
-                    life.result()
+                if others:  # one that is away when the hub says that the run is over would wait for it in vain
+                    ended, _ = await asyncio.wait(others, timeout=_LAST_ORDERS)
+                    for life in ended:
+                        life.result()
             finally:
                 for life in lives:
                     life.cancel()
                 await asyncio.gather(*lives, return_exceptions=True)
 
+    async def _first_to_end(self, lives: set[Life]) -> tuple[set[Life], set[Life]]:
+        """Wait for the first phone whose life ends; give it, and those that go on.
+
+        One that the hub sends away is no reason for the others to end, unless all are.
+        """
+        while True:
+            ended, lives = await asyncio.wait(lives, return_when=asyncio.FIRST_COMPLETED)
+            reasons = [life.exception() for life in ended]
+            if not (lives and all(isinstance(reason, TurnedAway) for reason in reasons)):
+                return ended, lives
+            for reason in reasons:
+                self.tell(str(reason))
+
     def _phone(self, index: int, workshop: Workshop) -> Agent:
         width = max(2, len(str(len(self.devices))))
         name = f"{self.prefix}-{index + 1:0{width}d}"
-        _, profile = self.devices[index]
+        kind, profile = self.devices[index]
         learner = self._learner(name, Role.TRAINER, index, workshop)
-        return self._agent(name, SimulatedDevice(learner, profile, self.seed, index))
+        return self._agent(name, SimulatedDevice(learner, profile, self.seed, index), kind)
 
     def _learner(self, name: str, role: Role, index: int, workshop: Workshop) -> TorchLearner:
         return TorchLearner(workshop, name, role, index, len(self.devices), self.options)
 
-    def _agent(self, name: str, learner: TorchLearner | SimulatedDevice) -> Agent:
+    def _agent(self, name: str, learner: TorchLearner | SimulatedDevice, kind: str) -> Agent:
         role = Role.TRAINER if isinstance(learner, SimulatedDevice) else learner.role
         dice = random.Random(f"{self.seed} {name}")
         return Agent(
@@ -89,4 +106,5 @@ class Swarm:
             patience=self.patience,
             dice=dice,
             tell=lambda line: self.tell(f"{name}: {line}"),
+            kind=kind,
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.codec import Decoded
-from shared.messages import Evaluation, Update
+from shared.messages import Evaluation, Order, Reply, Update
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,17 @@ class Stop:
     arrived: float
 
 
-Item = Joined | Left | Answered | Stop
+@dataclass(frozen=True)
+class Told:
+    """The operator wants the hub to do something else."""
+
+    order: Order
+    reply: Callable[[Reply], None]
+    """Takes what came of it."""
+    arrived: float
+
+
+Item = Joined | Left | Answered | Told | Stop
 
 
 class Inbox:
@@ -61,6 +71,11 @@ class Inbox:
         self._drained = asyncio.Event()
         self._lent: Item | None = None
         self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is taken in any more."""
+        return self._closed
 
     def close(self) -> None:
         """Take nothing in any more: the coordinator has gone, and nobody shall wait for it."""

@@ -4,14 +4,14 @@ from collections import Counter
 from typing import Protocol
 
 from shared.codec import Frame
-from shared.messages import Goodbye, Message, Role
+from shared.messages import Evaluate, Goodbye, Message, Role, Train
 
 
 class Broadcast:
     """A task for many edges, encoded once: with the model, and without it for edges that still hold it."""
 
-    def __init__(self, *, model: str, full: Frame, light: Frame) -> None:
-        self.model = model
+    def __init__(self, task: Train | Evaluate, *, full: Frame, light: Frame) -> None:
+        self.task = task
         self.full = full
         self.light = light
 
@@ -98,6 +98,10 @@ class Roster:
         """Cut an edge's connection, if it is here."""
         if session := self._sessions.get(edge):
             session.cut()
+
+    def get(self, edge: str) -> Session | None:
+        """Give an edge's session, if it is here."""
+        return self._sessions.get(edge)
 
     def everyone(self) -> list[Session]:
         """List all sessions."""

@@ -5,14 +5,17 @@ import gc
 from collections.abc import Awaitable, Callable
 
 from hub.connections.inbox import Answered, Inbox, Joined, Left
+from hub.connections.movements import Movements
 from hub.connections.roster import Broadcast, Roster
 from hub.connections.turnstile import Turnstile
-from hub.events import EdgeJoined, EdgeLeft, StrangerRefused, to_line
+from hub.events import EdgeJoined, EdgeLeft, Stage, StrangerRefused, to_line
 from hub.feed import Feed
+from hub.rules.access import Access, Rank
 from shared.errors import LinkClosed, ProtocolError
 from shared.link import Link
 from shared.messages import (
     PROTOCOL_VERSIONS,
+    Evaluate,
     Evaluation,
     Farewell,
     Fetch,
@@ -25,6 +28,7 @@ from shared.messages import (
     Ready,
     Role,
     ToHub,
+    Train,
     Update,
     Welcome,
 )
@@ -44,15 +48,23 @@ _TRY_LATER = 1013
 class EdgeSession:
     """An edge that is ready, and the two directions of its link."""
 
-    def __init__(self, link: Link[ToHub], *, hello: Hello, ready: Ready) -> None:
+    def __init__(self, link: Link[ToHub], *, hello: Hello, ready: Ready, movements: Movements) -> None:
         self.edge = hello.edge
         self.role = hello.role
         self.examples = ready.examples
         self._link = link
         self._holds = ready.model
+        self._movements = movements
         self._task: Broadcast | None = None
+        self._doing: Train | Evaluate | None = None
         self._letters: list[Message] = []
         self._writing: asyncio.Task[None] | None = None
+        link.when_begun(self._answers)
+
+    def _answers(self) -> None:
+        """Take note that an answer begins to come."""
+        if self._doing:
+            self._movements.note(self.edge, self._doing, Stage.UPLOADING)
 
     def offer(self, task: Broadcast) -> None:
         """Send `task` when the line is free, in place of an older one that has not gone out."""
@@ -89,10 +101,14 @@ class EdgeSession:
             while self._letters or self._task:
                 if self._letters:
                     await self._link.send(self._letters.pop(0))
-                elif task := self._task:
-                    self._task = None
-                    await self._link.send(task.light if self._holds == task.model else task.full)
-                    self._holds = task.model
+                elif broadcast := self._task:
+                    self._task, task = None, broadcast.task
+                    frame = broadcast.light if self._holds == task.model else broadcast.full
+                    self._doing = None  # what begins to come now is late for the task before
+                    self._movements.note(self.edge, task, Stage.DOWNLOADING)
+                    await self._link.send(frame)
+                    self._holds, self._doing = task.model, task
+                    self._movements.note(self.edge, task, Stage.TRAINING, nbytes=frame.nbytes)
         except LinkClosed:
             pass  # the reading side hears of it too, and says so
 
@@ -137,6 +153,9 @@ class Reception:
         roster: Roster,
         inbox: Inbox,
         feed: Feed,
+        movements: Movements,
+        access: Access,
+        show: Callable[[Link[ToHub], Rank], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
         """Get to know the house.
@@ -144,12 +163,18 @@ class Reception:
         Args:
             welcome: makes the Welcome for a protocol version, as soon as the hub has a model.
             roster, inbox, feed: where edges are listed, what they say goes, and news is told.
+            movements: takes note of what edges are doing.
+            access: who may come in.
+            show: shows the board to a viewer of some rank, until it leaves or the hub stops.
             clock: the hub's steady clock, in seconds.
         """
         self._welcome = welcome
         self._roster = roster
         self._inbox = inbox
         self._feed = feed
+        self._movements = movements
+        self._access = access
+        self._show = show
         self._clock = clock
         self._turnstile = Turnstile(clock)
         self._joined = self._left = 0
@@ -161,10 +186,15 @@ class Reception:
             hello = await self._hello(link)
             if hello is None:
                 return
-            if hello.role is Role.WATCHER:
-                await self._tell(link)
-            else:
-                await self._host(link, hello)
+            if hello.role in (Role.WATCHER, Role.VIEWER):
+                link.count_apart()
+            match hello.role:
+                case Role.WATCHER:
+                    await self._tell(link)
+                case Role.VIEWER:
+                    await self._show(link, self._access.rank(hello.key))
+                case Role.TRAINER | Role.EVALUATOR:
+                    await self._host(link, hello)
         except ProtocolError as error:
             self._feed.publish(StrangerRefused(peer=link.peer, reason=str(error)))
             await link.close(_PROTOCOL, str(error), within=_CLOSE_STRANGER_WITHIN)
@@ -173,7 +203,7 @@ class Reception:
             await link.close(closed.code, closed.reason, within=_CLOSE_STRANGER_WITHIN)
 
     async def _hello(self, link: Link[ToHub]) -> Hello | None:
-        """Hear who is there; None if it was turned away for its protocol version."""
+        """Hear who is there; None if it was turned away."""
         try:
             async with asyncio.timeout_at(link.greet_by):
                 hello = await _next(link)
@@ -188,11 +218,19 @@ class Reception:
                 f"the hub speaks protocol version {ours}, this edge {theirs}: the {older} is older. "
                 f"Update {fix}: pip install --upgrade fedhub"
             )
-            self._feed.publish(StrangerRefused(peer=link.peer, reason=reason))
-            await link.send(Goodbye(code=Farewell.PROTOCOL_VERSION, reason=reason))
-            await link.close(_POLICY, "protocol version")
+            await self._turn_away(link, Farewell.PROTOCOL_VERSION, reason)
+            return None
+        if not self._access.admits(hello.role, hello.key):
+            wrong = "its key is wrong" if hello.key else "it showed no key"
+            reason = f"{wrong}: the address that the hub printed at its start ends in one, behind a #"
+            await self._turn_away(link, Farewell.REFUSED, reason)
             return None
         return hello
+
+    async def _turn_away(self, link: Link[ToHub], code: Farewell, reason: str) -> None:
+        self._feed.publish(StrangerRefused(peer=link.peer, reason=reason))
+        await link.send(Goodbye(code=code, reason=reason))
+        await link.close(_POLICY, code)
 
     async def _host(self, link: Link[ToHub], hello: Hello) -> None:
         """Have an edge as a guest: welcome, ready, and then both directions until the link ends."""
@@ -211,7 +249,7 @@ class Reception:
             return
         if not isinstance(ready, Ready):
             raise ProtocolError("after Welcome comes Ready")
-        session = EdgeSession(link, hello=hello, ready=ready)
+        session = EdgeSession(link, hello=hello, ready=ready, movements=self._movements)
         reason = "went away"
         if replaced := self._roster.add(session):
             goodbye = Goodbye(code=Farewell.REPLACED, reason=f"another connection took the name {session.edge}")
@@ -226,6 +264,7 @@ class Reception:
                 examples=ready.examples,
                 data_bytes=ready.data_bytes,
                 here=self._here,
+                kind=hello.kind,
             )
         )
         self._inbox.post(Joined(session.edge, self._clock()))

@@ -11,6 +11,8 @@ class Outcome(StrEnum):
     EVERYONE_ANSWERED = "everyone-answered"
     GOAL_REACHED = "goal-reached"
     DEADLINE_PASSED = "deadline-passed"
+    CUT_SHORT = "cut-short"
+    """The operator did not want to wait any longer, and enough had answered."""
     STOPPED = "stopped"
     """The operator asked the hub to stop, and enough had answered."""
     TOO_FEW_ANSWERED = "too-few-answered"

@@ -211,7 +211,8 @@ class State(msgspec.Struct):
         if self.round:
             self.round.lanes.update(changes.lanes)
         for edge in changes.gone:
-            del self.edges[edge], self.bars[edge]
+            self.edges.pop(edge, None)  # one that came and went since the last changes was never here
+            self.bars.pop(edge, None)
         self.edges.update(changes.edges)
         for edge in changes.edges:
             self.bars.setdefault(edge, [])
@@ -255,6 +256,7 @@ class Board:
         board = cls()
         for stamped in facts:
             board.take(stamped)
+            board._fresh()  # nobody looks yet, and what is to be shown must not pile up
         return board
 
     def changes(self) -> Changes | None:
@@ -328,12 +330,13 @@ class Board:
             case WaitingForEdges():
                 head.phase, head.needed, head.here = "waiting", fact.needed, fact.here
             case RoundStarted():
-                lanes = {edge: Lane([(Stage.WAITING, 0.0)]) for edge in fact.cohort}
-                self._open(fact, now, lanes)
+                self._open(fact, now, 0.0, {})
             case RoundReopened():
-                answered = set(fact.answered)
-                lanes = {edge: Lane([(Stage.DONE if edge in answered else Stage.WAITING, 0.0)]) for edge in fact.cohort}
-                self._open(fact, now, lanes)
+                again = round and (round.number, round.attempt) == (fact.round, fact.attempt)
+                self._open(fact, now - fact.elapsed, fact.elapsed, round.lanes if round and again else {})
+                for answered in sorted(fact.answered):
+                    if lane := self._open_lane(answered):
+                        lane.enter(Stage.DONE, fact.elapsed)
             case RoundCommitted():
                 head.phase, head.committed = "measuring", fact.round
                 if round:
@@ -343,6 +346,7 @@ class Board:
             case RoundClosed():
                 self._close(fact)
             case RoundAbandoned():
+                self._between("waiting")
                 head.abandoned += 1
                 head.down, head.up = head.down + fact.bytes_down, head.up + fact.bytes_up
                 if round and (round.number, round.attempt) == (fact.round, fact.attempt):
@@ -350,6 +354,7 @@ class Board:
             case Ordered():
                 if fact.action in ("pause", "resume"):
                     head.paused = fact.action == "pause"
+                    self._between(head.phase)
                 elif fact.action == "deadline":
                     head.deadline = fact.seconds
                     if round and not round.outcome and round.listened is None:
@@ -446,11 +451,23 @@ class Board:
             self._edges.pop(name, None)
             self._bars.pop(name, None)
 
-    def _open(self, fact: RoundStarted | RoundReopened, now: float, lanes: dict[str, Lane]) -> None:
+    def _open(self, fact: RoundStarted | RoundReopened, began: float, elapsed: float, lanes: dict[str, Lane]) -> None:
+        """Open a round, or open it again: whoever has not answered waits to be asked."""
         head = self.state.head
         head.phase, head.note = "training", ""
-        self.state.round = Round(fact.round, fact.attempt, now, fact.seconds, fact.goal, fact.quorum, lanes)
+        for edge in sorted(fact.cohort):
+            lane = lanes.setdefault(edge, Lane([(Stage.WAITING, 0.0)]))
+            if lane.stages[-1][0] not in _SETTLED:
+                lane.enter(Stage.WAITING, elapsed)
+        seconds = elapsed + fact.seconds
+        self.state.round = Round(fact.round, fact.attempt, began, seconds, fact.goal, fact.quorum, lanes)
         self._round, self._lanes = True, {}
+
+    def _between(self, phase: Phase) -> None:
+        """Be in `phase`, unless the hub stops; what lies between two rounds is a pause or is not."""
+        head = self.state.head
+        if head.phase != "stopping":
+            head.phase = ("paused" if head.paused else "waiting") if phase in ("waiting", "paused") else phase
 
     def _refuse(self, fact: UpdateRefused) -> None:
         head, round = self.state.head, self.state.round
@@ -476,6 +493,7 @@ class Board:
             phases["measuring"] = max(0.0, fact.seconds - sum(phases.values()))
         head.down, head.up = head.down + fact.bytes_down, head.up + fact.bytes_up
         head.best = fact.round if fact.best else head.best
+        self._between("waiting")
         before = (head.lost_seconds, head.lost_bytes)
         spent: dict[Stage, float] = {}
         if round and (round.number, round.attempt) == (fact.round, fact.attempt):

@@ -103,7 +103,7 @@ class HubProcess:
             if text.startswith("{"):
                 told = json.loads(text)
                 self.facts.append(told.get("fact", told))
-            elif not text.startswith(("fedhub ", "  join", "  watch")):
+            elif not text.startswith(("fedhub ", "  page", "  join", "  watch")):
                 self.noise.append(text)
             self.news.set()
 

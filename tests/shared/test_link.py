@@ -393,7 +393,7 @@ async def test_a_port_without_a_listener_is_told_with_what_to_try() -> None:
         await connect(f"127.0.0.1:{port}")
     assert str(error.value) == (
         f"cannot reach ws://127.0.0.1:{port} (nothing listens there). Is the hub running, and on that port? "
-        "A hub on another machine must be started with --host 0.0.0.0"
+        "A hub on another machine must be started with --lan"
     )
 
 

@@ -177,7 +177,7 @@ async def test_sockets_cut_all_at_once_make_no_noise(
                 await hub.until(EdgeLeft, here=99 - number)
     lines = capfd.readouterr().err.splitlines()
     assert sum("EdgeLeft" in line for line in lines) == 100
-    assert [line for line in lines if not line.startswith(("{", "fedhub", "  join", "  watch"))] == []
+    assert [line for line in lines if not line.startswith(("{", "fedhub", "  page", "  join", "  watch"))] == []
     assert caplog.records == []
 
 

@@ -257,8 +257,9 @@ async def test_watch_follows_a_running_hub(app: Path) -> None:
     from tests.support.federation import Adder, agent, edges, running_hub
 
     async with running_hub(app, rounds=2) as hub:
+        url = f"{hub.url}#{hub.hub.access.keys.guest}"
         watcher = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "hub", "watch", hub.url, "--log", "pretty", stderr=asyncio.subprocess.PIPE
+            sys.executable, "-m", "hub", "watch", url, "--log", "pretty", stderr=asyncio.subprocess.PIPE
         )
         assert watcher.stderr is not None
         await watcher.stderr.readuntil(b"rounds")  # it has joined and shows the run

@@ -226,7 +226,7 @@ async def test_an_open_round_that_was_asked_with_other_settings_is_asked_again(t
 async def test_a_watcher_is_told_what_happened_and_what_happens(tmp_path: Path) -> None:
     async with running_hub(tmp_path, rounds=2) as hub, edges(agent(hub.url, "a", Adder())):
         link = await connect(hub.url)
-        await link.send(Hello(versions=(1,), edge="watcher", role=Role.WATCHER))
+        await link.send(Hello(versions=(1,), edge="watcher", role=Role.WATCHER, key=hub.hub.access.keys.guest))
         lines: list[str] = []
         while isinstance(message := (await link.receive()).message, News):
             lines.extend(message.facts)

@@ -1,0 +1,211 @@
+"""Shows the board to whoever looks: all of it to a newcomer, then what changes, made once for everybody."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import assert_never
+
+import msgspec
+
+from hub.events import Stamped
+from hub.feed import Follower
+from hub.rules.access import Rank
+from hub.views.board import Board
+from shared.codec import Frame, enclose, encode
+from shared.errors import LinkClosed, ProtocolError
+from shared.link import Link
+from shared.messages import (
+    Evaluation,
+    Farewell,
+    Fetch,
+    Goodbye,
+    Hello,
+    Look,
+    Order,
+    Ready,
+    Reply,
+    Shown,
+    ToHub,
+    Update,
+)
+from shared.snapshot import parts_of_file
+from shared.tensors import Tensors
+
+_EVERY = 0.1
+_MOST_WAITING = 64  # frames; a screen that is this far behind is shown the whole board again
+_MOST_SCREENS = 256
+_LAST_LOOK = 3.0
+_TOO_LARGE = 2**32
+
+Command = Callable[[Order, Callable[[Reply], None]], None]
+"""Has an order carried out, and calls back with what came of it."""
+
+
+class Screen:
+    """One viewer's queue of frames."""
+
+    def __init__(self, link: Link[ToHub], rank: Rank) -> None:
+        self.link = link
+        self.rank = rank
+        self.stale = True
+        """Whether it must be shown the whole board."""
+        self.frames: deque[Frame] = deque()
+        self.news = asyncio.Event()
+        self.ended = False
+
+    def offer(self, frame: Frame) -> None:
+        """Have a frame sent when it is this one's turn."""
+        self.frames.append(frame)
+        self.news.set()
+
+    def offer_changes(self, frame: Frame) -> None:
+        """The same for changes, unless the whole board is due anyway."""
+        if len(self.frames) >= _MOST_WAITING:
+            self.stale = True
+            self.frames.clear()
+        if not self.stale:
+            self.offer(frame)
+        self.news.set()
+
+    def end(self) -> None:
+        """Send what is there, and say goodbye."""
+        self.ended = True
+        self.news.set()
+
+
+class Screens:
+    """All viewers, and the board that they see."""
+
+    def __init__(self, *, command: Command, newest: Callable[[], tuple[int, Tensors] | None]) -> None:
+        """Begin with an empty board.
+
+        Args:
+            command: has an operator's order carried out.
+            newest: gives the newest model and its round, if there is one.
+        """
+        self.board = Board()
+        self._command = command
+        self._newest = newest
+        self._screens: dict[Screen, asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
+
+    async def follow(self, follower: Follower, board: Board, heard: Callable[[Stamped], None]) -> None:
+        """Fold facts into `board`, and show it, until the feed ends; then say goodbye to all viewers.
+
+        Args:
+            follower: gives the facts.
+            board: takes the place of the one that was shown.
+            heard: is told each fact too, once it is on the board.
+        """
+        self.board = board
+        for screen in self._screens:
+            screen.stale = True
+            screen.news.set()
+        loop = asyncio.get_running_loop()
+        async for stamped in follower:
+            board.take(stamped)
+            heard(stamped)
+            if self._timer is None:
+                self._timer = loop.call_later(_EVERY, self._show_changes)
+        self._show_changes()
+        self._ended = True
+        for screen in self._screens:
+            screen.end()
+        if self._screens:
+            await asyncio.wait(self._screens.values(), timeout=_LAST_LOOK)
+
+    def _show_changes(self) -> None:
+        """Have every screen show what is new; encoded once, however many there are."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        changes = self.board.changes()
+        if changes and self._screens:
+            frame = enclose(Shown(what="changes"), [msgspec.msgpack.encode(changes)])
+            for screen in self._screens:
+                screen.offer_changes(frame)
+
+    async def show(self, link: Link[ToHub], rank: Rank) -> None:
+        """Show the board to a viewer, and hear its wishes, until it leaves or the hub stops."""
+        if len(self._screens) >= _MOST_SCREENS or self._ended:
+            reason = "the hub has stopped" if self._ended else f"{_MOST_SCREENS} others are watching"
+            await link.close(1013, reason)
+            return
+        screen = Screen(link, rank)
+        writing = asyncio.create_task(self._write(screen))
+        self._screens[screen] = writing
+        screen.news.set()
+        reading = asyncio.create_task(self._read(screen))
+        try:
+            await asyncio.wait([writing, reading], return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        except LinkClosed:
+            pass
+        finally:
+            del self._screens[screen]
+            for task in (writing, reading):
+                task.cancel()
+            await asyncio.gather(writing, reading, return_exceptions=True)
+
+    async def _write(self, screen: Screen) -> None:
+        """Send a viewer what is new, as fast as it takes it."""
+        try:
+            while True:
+                await screen.news.wait()
+                screen.news.clear()
+                while screen.stale or screen.frames:
+                    await screen.link.send(self._whole(screen) if screen.stale else screen.frames.popleft())
+                if screen.ended:
+                    await screen.link.send(Goodbye(code=Farewell.DONE, reason="the hub has stopped"))
+                    await screen.link.close(1000, "the hub has stopped")
+                    return
+        except LinkClosed:
+            pass  # the reading side hears of it too
+
+    def _whole(self, screen: Screen) -> Frame:
+        """Give the whole board, from which on the next changes count."""
+        self._show_changes()  # or this viewer would see twice what is on the board already
+        screen.stale = False
+        screen.frames.clear()
+        may = "command" if screen.rank is Rank.OPERATOR else "watch"
+        return enclose(Shown(what="board", may=may), [msgspec.msgpack.encode(self.board.state)])  # type: ignore[arg-type]
+
+    async def _read(self, screen: Screen) -> None:
+        """Hear a viewer's wishes until it leaves."""
+        while True:
+            heard = await screen.link.receive()
+            heard.release()
+            match heard.message:
+                case Order() as order if screen.rank is Rank.OPERATOR:
+                    self._command(order, lambda reply: screen.offer(encode(reply)))
+                case Order():
+                    refusal = "this key only lets you watch: orders need the operator's, from the hub's own terminal"
+                    screen.offer(encode(Reply(done=False, reason=refusal)))
+                case Look(round=number):
+                    screen.offer(self._past(number))
+                case Fetch():
+                    screen.offer(self._model())
+                case Goodbye():
+                    return
+                case Hello() | Ready() | Update() | Evaluation():
+                    raise ProtocolError("a viewer only looks, and gives orders")
+                case message:
+                    assert_never(message)
+
+    def _past(self, number: int) -> Frame:
+        view = self.board.past(number)
+        if view is None:
+            return encode(Reply(done=False, reason=f"round {number} is not remembered any more"))
+        return enclose(Shown(what="past", round=number), [view])
+
+    def _model(self) -> Frame:
+        newest = self._newest()
+        if newest is None:
+            return encode(Reply(done=False, reason="there is no model yet"))
+        number, model = newest
+        parts = parts_of_file(model)
+        if sum(map(len, parts)) >= _TOO_LARGE:
+            return encode(Reply(done=False, reason="the model is too large to be sent; it is in the run's folder"))
+        return enclose(Shown(what="model", round=number), parts)
