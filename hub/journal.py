@@ -419,3 +419,23 @@ def _proof(before: str, *values: object) -> str:
     """Hash a row together with the proof of the row before, so that no bit of either can change unnoticed."""
     # Only in a damaged row is there anything that JSON does not know: bytes.
     return hashlib.sha256(json.dumps([before, *values], default=repr).encode()).hexdigest()
+
+
+def look_at(folder: Path) -> tuple[bool, str]:
+    """Tell whether a hub has the journal in `folder` open, and what is wrong with it, if anything is.
+
+    Only the lock is of interest: it is opened for reading, and whatever a crash left behind stays as it is.
+    """
+    file = folder / "journal.sqlite"
+    if not file.is_file():
+        return False, f"{file.name} is not there"
+    database = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=0.0)
+    try:
+        database.execute("SELECT id FROM run").fetchone()
+    except sqlite3.DatabaseError as error:
+        code = error.sqlite_errorcode & 0xFF
+        damaged = code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+        return code == sqlite3.SQLITE_BUSY, f"{file.name} is damaged" if damaged else ""
+    finally:
+        database.close()
+    return False, ""

@@ -38,7 +38,7 @@ from shared import __version__
 from shared.budget import Budget, return_large_memory
 from shared.console import say
 from shared.disk import Disk, RealDisk
-from shared.errors import ExitCode, FedhubError, LinkClosed
+from shared.errors import ConfigError, ExitCode, FedhubError, LinkClosed
 from shared.link import Traffic, listen, port_of
 from shared.messages import Farewell, Goodbye, Order, Plan, Reply, Welcome
 from shared.snapshot import write_tensors
@@ -361,8 +361,11 @@ def _progress(run: Run) -> Progress:
 
 
 def _board_of(folder: Path) -> Board:
-    """Give the board as it was when the hub stopped; an empty one for a new run."""
-    return board_of(folder) if (folder / "events.jsonl").is_file() else Board()
+    """Give the board as it was when the hub stopped; an empty one for a new run, or if its events cannot be read."""
+    try:
+        return board_of(folder)
+    except ConfigError:
+        return Board()
 
 
 def access_of(settings: Settings) -> Access:

@@ -31,7 +31,7 @@ class Movements:
         """Take note that `edge` goes on to another stage of its `task`; only the open round's matter."""
         if isinstance(task, Evaluate) or (task.round, task.attempt) != self._round:
             return
-        self._moves.append(Move(edge, to, round(self._clock() - self._began, 6), nbytes))
+        self._moves.append(Move(edge, to, self._clock() - self._began, nbytes))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_EVERY, self.flush)
 

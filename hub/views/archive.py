@@ -2,7 +2,6 @@
 
 import json
 import math
-import sqlite3
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 
 from hub.events import Fact, Missed, RoundAbandoned, RoundClosed, RunEnded, RunStarted, Stamped, UpdateAccepted
 from hub.events import from_line as read_line
+from hub.journal import look_at
 from hub.views.board import Board, State
 from shared.errors import ConfigError
 
@@ -190,7 +190,7 @@ def kept_in(folder: Path) -> Kept:
         _add_up(folder, kept)
     except ConfigError as error:
         kept.why = str(error)
-    locked, damage = _look_at(folder / _JOURNAL)
+    locked, damage = look_at(folder)
     kept.why = kept.why or damage or ("" if kept.run else f"{_EVENTS} says nothing of a run")
     if kept.why:
         kept.standing = "damaged"
@@ -230,22 +230,3 @@ def _app(folder: Path) -> str:
         return Path(json.loads((folder / _CONFIG).read_text("utf-8"))["app"]).stem
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
-
-
-def _look_at(journal: Path) -> tuple[bool, str]:
-    """Tell whether a hub has the journal locked, and what is wrong with it, if anything is.
-
-    Only the lock is of interest: it is opened for reading, and whatever a crash left behind stays as it is.
-    """
-    if not journal.is_file():
-        return False, f"{journal.name} is not there"
-    database = sqlite3.connect(f"{journal.resolve().as_uri()}?mode=ro", uri=True, timeout=0.0)
-    try:
-        database.execute("SELECT id FROM run").fetchone()
-    except sqlite3.DatabaseError as error:
-        code = error.sqlite_errorcode & 0xFF
-        damaged = code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-        return code == sqlite3.SQLITE_BUSY, f"{journal.name} is damaged" if damaged else ""
-    finally:
-        database.close()
-    return False, ""

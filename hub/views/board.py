@@ -65,13 +65,19 @@ class Lane(msgspec.Struct, omit_defaults=True):
         if stage is not last:
             self.stages.append((stage, max(at, since)))
 
-    def spent(self, end: float) -> dict[Stage, float]:
-        """Give the seconds in each stage up to `end`: together they are `end`, for each moment is in one stage."""
-        seconds: dict[Stage, float] = {}
-        ends = [since for _, since in self.stages[1:]] + [end]
-        for (stage, since), until in zip(self.stages, ends, strict=True):
-            seconds[stage] = seconds.get(stage, 0.0) + max(0.0, min(until, end) - min(since, end))
-        return seconds
+    def spend(self, end: float, total: dict[Stage, float]) -> float:
+        """Add the seconds in each stage up to `end` to `total`; give those of work.
+
+        Together they are `end`: each moment is in one stage.
+        """
+        work, until = 0.0, end
+        for stage, since in reversed(self.stages):
+            if since < until:
+                total[stage] = total.get(stage, 0.0) + until - since
+                if stage in _AT_WORK:
+                    work += until - since
+                until = since
+        return work
 
 
 class Round(msgspec.Struct, omit_defaults=True):
@@ -219,7 +225,7 @@ class State(msgspec.Struct):
         for edge, bars in changes.bars.items():
             self.bars[edge] = [*self.bars[edge], *bars][-_BARS:]
         if changes.thinned:
-            self.rows = self.rows[: len(self.rows) // 2 : 2] + self.rows[len(self.rows) // 2 :]
+            self.rows = thinned(self.rows)
         self.rows.extend(changes.rows)
         self.lines = [*self.lines, *changes.lines][-_LINES:]
 
@@ -240,6 +246,12 @@ class Changes(msgspec.Struct, omit_defaults=True):
     lines: list[Line] = []
 
 
+def thinned(rows: list[Row]) -> list[Row]:
+    """Leave out every other row of the older half, but none that was the best when it came."""
+    half = len(rows) // 2
+    return [row for at, row in enumerate(rows[:half]) if at % 2 == 0 or row.best] + rows[half:]
+
+
 class Board:
     """Folds facts into a `State`, and tells what has changed since it was last asked."""
 
@@ -248,7 +260,7 @@ class Board:
         self._past: deque[tuple[int, bytes]] = deque()
         self._past_bytes = 0
         self._commit: RoundCommitted | None = None
-        self._fresh()
+        self.forget_changes()
 
     @classmethod
     def of(cls, facts: Iterable[Stamped]) -> Self:
@@ -256,7 +268,7 @@ class Board:
         board = cls()
         for stamped in facts:
             board.take(stamped)
-            board._fresh()  # nobody looks yet, and what is to be shown must not pile up
+            board.forget_changes()  # nobody looks yet, and what is to be shown must not pile up
         return board
 
     def changes(self) -> Changes | None:
@@ -276,14 +288,15 @@ class Board:
             rows=self._rows,
             lines=self._lines,
         )
-        self._fresh()
+        self.forget_changes()
         return changes
 
     def past(self, number: int) -> bytes | None:
         """Give a round that is over as msgpack of `Round`, if it is still remembered."""
         return next((view for kept, view in reversed(self._past) if kept == number), None)
 
-    def _fresh(self) -> None:
+    def forget_changes(self) -> None:
+        """Take what is on the board for known."""
         self._changed = self._head = self._round = self._thinned = False
         self._lanes: dict[str, None] = {}
         self._edges: dict[str, None] = {}
@@ -297,10 +310,6 @@ class Board:
         state, fact, now = self.state, stamped.fact, stamped.time
         head, round = state.head, state.round
         self._changed, state.time = True, max(now, state.time)
-        if said := sentence(fact, head.metric):
-            line = Line(now, said.level, said.text, round=getattr(fact, "round", 0), edge=getattr(fact, "edge", ""))
-            self._lines.append(line)
-            state.lines = [*state.lines, line][-_LINES:]
         match fact:
             case EdgesMoved():
                 if round and (round.number, round.attempt) == (fact.round, fact.attempt) and not round.outcome:
@@ -373,6 +382,13 @@ class Board:
             case _:
                 assert_never(fact)
         self._head = True
+        if said := sentence(fact, self.state.head.metric):
+            self._say(Line(now, said.level, said.text, round=getattr(fact, "round", 0), edge=getattr(fact, "edge", "")))
+
+    def _say(self, line: Line) -> None:
+        self._lines.append(line)
+        self.state.lines.append(line)
+        del self.state.lines[:-_LINES]
 
     def _open_lane(self, edge: str) -> Lane | None:
         """Give an edge's lane in the open round if it still goes on, to change it."""
@@ -454,7 +470,7 @@ class Board:
     def _open(self, fact: RoundStarted | RoundReopened, began: float, elapsed: float, lanes: dict[str, Lane]) -> None:
         """Open a round, or open it again: whoever has not answered waits to be asked."""
         head = self.state.head
-        head.phase, head.note = "training", ""
+        head.phase, head.note, head.needed = "training", "", 0
         for edge in sorted(fact.cohort):
             lane = lanes.setdefault(edge, Lane([(Stage.WAITING, 0.0)]))
             if lane.stages[-1][0] not in _SETTLED:
@@ -518,8 +534,7 @@ class Board:
             lost_bytes=head.lost_bytes - before[1],
         )
         if len(state.rows) >= _MOST_ROWS and not self._rows:
-            half = len(state.rows) // 2
-            state.rows = state.rows[:half:2] + state.rows[half:]
+            state.rows = thinned(state.rows)
             self._thinned = True
         state.rows.append(row)
         self._rows.append(row)
@@ -534,12 +549,9 @@ class Board:
         for name, lane in round.lanes.items():
             last, since = lane.stages[-1]
             lane.fate = _fate(last, late=name in late, counts=counts)
-            spent = lane.spent(listened)
-            for stage, seconds in spent.items():
-                total[stage] = total.get(stage, 0.0) + seconds
-                head.spent[stage] = head.spent.get(stage, 0.0) + seconds
+            work = lane.spend(listened, total)
             if lane.fate != "accepted":
-                head.lost_seconds += sum(spent.get(stage, 0.0) for stage in _AT_WORK)
+                head.lost_seconds += work
                 head.lost_bytes += lane.down + lane.up
             head.fates[lane.fate] = head.fates.get(lane.fate, 0) + 1
             if edge := state.edges.get(name):
@@ -550,6 +562,8 @@ class Board:
                 state.bars[name] = [*state.bars[name], bar][-_BARS:]
                 self._bars.setdefault(name, []).append(bar)
                 self._edges[name] = None
+        for stage, seconds in total.items():
+            head.spent[stage] = head.spent.get(stage, 0.0) + seconds
         self._round = True
         self._remember(round)
         return total

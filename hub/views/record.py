@@ -1,7 +1,7 @@
 """Keeps every fact in the run folder, one line of JSON each, for whoever wants to know later."""
 
 from contextlib import suppress
-from io import BufferedWriter
+from io import SEEK_END, BufferedWriter
 from pathlib import Path
 
 from hub.events import to_line
@@ -14,20 +14,19 @@ async def record(follower: Follower, file: Path) -> None:
 
     News is not truth: where it cannot be written it is lost, which is said once, and the run goes on.
     """
-    lost = 0
+    torn, told = _is_torn(file), False
     lines: BufferedWriter | None = None
     try:
         async for stamped in follower:
             try:
                 lines = lines or file.open("ab")  # kept open: opening it for each fact took 0.4 ms of a small round
-                # After a failure the last line may be half there.
-                lines.write(f"{chr(10) if lost else ''}{to_line(stamped)}\n".encode())
+                lines.write(f"{chr(10) if torn else ''}{to_line(stamped)}\n".encode())
                 lines.flush()
-                lost = 0
+                torn = told = False
             except OSError as error:
-                if not lost:
+                if not told:
                     say(f"cannot write {file} ({error.strerror}); the run goes on, its events are not recorded")
-                lost += 1
+                torn = told = True  # the last line may be half there
                 _give_up(lines)
                 lines = None
     finally:
@@ -39,3 +38,11 @@ def _give_up(lines: BufferedWriter | None) -> None:
     if lines:
         with suppress(OSError):
             lines.close()
+
+
+def _is_torn(file: Path) -> bool:
+    """Tell whether the last line of `file` is half there, as a crash may leave it."""
+    with suppress(OSError), file.open("rb") as lines:
+        lines.seek(-1, SEEK_END)
+        return lines.read(1) != b"\n"
+    return False

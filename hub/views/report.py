@@ -151,6 +151,8 @@ def _closing(story: Story) -> Iterator[Text]:
         yield _line("lost", waste(head))
     if story.model:
         yield _line("model", story.model)
+    if story.kept.standing == "resumable":
+        yield _line("go on", f"fedhub serve --resume {story.kept.folder}")
 
 
 def _line(name: str, words: str) -> Text:

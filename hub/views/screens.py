@@ -7,7 +7,7 @@ from typing import assert_never
 
 import msgspec
 
-from hub.events import Stamped
+from hub.events import RunEnded, Stamped
 from hub.feed import Follower
 from hub.rules.access import Rank
 from hub.views.board import Board
@@ -51,7 +51,7 @@ class Screen:
         """Whether it must be shown the whole board."""
         self.frames: deque[Frame] = deque()
         self.news = asyncio.Event()
-        self.ended = False
+        self.farewell: Goodbye | None = None
 
     def offer(self, frame: Frame) -> None:
         """Have a frame sent when it is this one's turn."""
@@ -67,9 +67,9 @@ class Screen:
             self.offer(frame)
         self.news.set()
 
-    def end(self) -> None:
+    def end(self, farewell: Goodbye) -> None:
         """Send what is there, and say goodbye."""
-        self.ended = True
+        self.farewell = farewell
         self.news.set()
 
 
@@ -103,15 +103,18 @@ class Screens:
             screen.stale = True
             screen.news.set()
         loop = asyncio.get_running_loop()
+        farewell = Goodbye(code=Farewell.RESTARTING, reason="the hub has stopped")
         async for stamped in follower:
             board.take(stamped)
             heard(stamped)
+            if isinstance(stamped.fact, RunEnded) and stamped.fact.finished:
+                farewell = Goodbye(code=Farewell.DONE, reason="the run is over")
             if self._timer is None:
                 self._timer = loop.call_later(_EVERY, self._show_changes)
         self._show_changes()
         self._ended = True
         for screen in self._screens:
-            screen.end()
+            screen.end(farewell)
         if self._screens:
             await asyncio.wait(self._screens.values(), timeout=_LAST_LOOK)
 
@@ -120,8 +123,9 @@ class Screens:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        changes = self.board.changes()
-        if changes and self._screens:
+        if not self._screens:
+            self.board.forget_changes()
+        elif changes := self.board.changes():
             frame = enclose(Shown(what="changes"), [msgspec.msgpack.encode(changes)])
             for screen in self._screens:
                 screen.offer_changes(frame)
@@ -157,9 +161,9 @@ class Screens:
                 screen.news.clear()
                 while screen.stale or screen.frames:
                     await screen.link.send(self._whole(screen) if screen.stale else screen.frames.popleft())
-                if screen.ended:
-                    await screen.link.send(Goodbye(code=Farewell.DONE, reason="the hub has stopped"))
-                    await screen.link.close(1000, "the hub has stopped")
+                if screen.farewell:
+                    await screen.link.send(screen.farewell)
+                    await screen.link.close(1000, screen.farewell.reason)
                     return
         except LinkClosed:
             pass  # the reading side hears of it too

@@ -114,7 +114,10 @@ def test_the_example_on_the_page_is_real_and_adds_up() -> None:
         return (name, *(f"{spent.get(stage, 0.0):.4f}" for stage in shown), fate)
 
     listened = state.round.listened or 0.0
-    edges = [row(name, lane.spent(listened), lane.fate or "") for name, lane in state.round.lanes.items()]
+    edges = list[Row]()
+    for name, lane in state.round.lanes.items():
+        lane.spend(listened, spent := dict[Stage, float]())
+        edges.append(row(name, spent, lane.fate or ""))
     assert table(text, "edge") == [*edges, row("together", state.head.spent, "")]
     closed = state.rows[-1]
     told = [f"{sum(closed.spent.values()):.4f} edge-seconds", f"{len(edges)} edges for {listened:.4f} s"]

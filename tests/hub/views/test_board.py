@@ -309,4 +309,6 @@ def test_time_does_not_run_backwards_in_a_lane() -> None:
     lane.enter(Stage.TRAINING, 2.0)
     lane.enter(Stage.UPLOADING, 1.0)
     assert lane.stages == [(Stage.WAITING, 0.0), (Stage.TRAINING, 2.0), (Stage.UPLOADING, 2.0)]
-    assert lane.spent(3.0) == {Stage.WAITING: 2.0, Stage.TRAINING: 0.0, Stage.UPLOADING: 1.0}
+    spent: dict[Stage, float] = {}
+    assert lane.spend(3.0, spent) == 1.0
+    assert spent == {Stage.WAITING: 2.0, Stage.UPLOADING: 1.0}
