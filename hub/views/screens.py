@@ -32,6 +32,7 @@ from shared.snapshot import parts_of_file
 from shared.tensors import Tensors
 
 _EVERY = 0.1
+_RATE = 4e6  # bytes a second to all screens together: twenty that watch 300 edges shall not be felt by a round
 _MOST_WAITING = 64  # frames; a screen that is this far behind is shown the whole board again
 _MOST_SCREENS = 256
 _LAST_LOOK = 3.0
@@ -88,6 +89,7 @@ class Screens:
         self._newest = newest
         self._screens: dict[Screen, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._pause = _EVERY
         self._ended = False
 
     async def follow(self, follower: Follower, board: Board, heard: Callable[[Stamped], None]) -> None:
@@ -110,7 +112,7 @@ class Screens:
             if isinstance(stamped.fact, RunEnded) and stamped.fact.finished:
                 farewell = Goodbye(code=Farewell.DONE, reason="the run is over")
             if self._timer is None:
-                self._timer = loop.call_later(_EVERY, self._show_changes)
+                self._timer = loop.call_later(self._pause, self._show_changes)
         self._show_changes()
         self._ended = True
         for screen in self._screens:
@@ -129,6 +131,7 @@ class Screens:
             frame = enclose(Shown(what="changes"), [msgspec.msgpack.encode(changes)])
             for screen in self._screens:
                 screen.offer_changes(frame)
+            self._pause = max(_EVERY, frame.nbytes * len(self._screens) / _RATE)
 
     async def show(self, link: Link[ToHub], rank: Rank) -> None:
         """Show the board to a viewer, and hear its wishes, until it leaves or the hub stops."""
