@@ -163,15 +163,6 @@ def resolve(*layers: Layer) -> Resolved:
     return Resolved(settings, sources)
 
 
-def allowed_deadline(seconds: float) -> bool:
-    """Tell whether a round may allow so many seconds."""
-    try:
-        msgspec.convert(seconds, Seconds)
-    except msgspec.ValidationError:
-        return False
-    return math.isfinite(seconds)
-
-
 def did_you_mean(name: str, known: Mapping[str, Any] | list[str]) -> str:
     """Suggest the known name that was probably meant, as the end of a sentence."""
     close = difflib.get_close_matches(name, list(known), n=1)

@@ -11,7 +11,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, assert_never
 import xxhash
 
 from hub.aggregation.algorithm import Algorithm
-from hub.config import Settings, allowed_deadline
+from hub.config import Settings
 from hub.connections.inbox import Answered, Inbox, Item, Joined, Left, Stop, Told
 from hub.connections.movements import Movements
 from hub.connections.roster import Broadcast, Roster
@@ -31,6 +31,7 @@ from hub.events import (
 from hub.feed import Feed
 from hub.journal import Committed, Journal
 from hub.rules.admission import FINAL, Code, Gate, Refusal, weight_cap
+from hub.rules.orders import unable
 from hub.rules.progress import Progress
 from hub.rules.rounds import Outcome, Round, quorum_of
 from hub.rules.selection import select
@@ -43,7 +44,6 @@ from shared.messages import (
     Evaluation,
     Farewell,
     Goodbye,
-    Order,
     Plan,
     Receipt,
     Reply,
@@ -596,10 +596,9 @@ class Coordinator:
 
     def _obey(self, told: Told, round: Round | None = None, tally: Tally | None = None) -> bool:
         """Do what the operator wants, unless it cannot be done; tell which."""
-        order = told.order
-        unable = self._unable(order, round)
-        if unable:
-            told.reply(Reply(done=False, reason=unable))
+        order, session = told.order, self.roster.get(told.order.edge)
+        if why_not := unable(order, round, here=session is not None):
+            told.reply(Reply(done=False, reason=why_not))
             return False
         match order.action:
             case "pause" | "resume":
@@ -609,8 +608,7 @@ class Coordinator:
                 if round and tally:
                     round.deadline = tally.started + order.seconds
             case "drop":
-                session = self.roster.get(order.edge)
-                assert session, "it is here"
+                assert session, "an order to drop nobody cannot be carried out"
                 goodbye = Goodbye(code=Farewell.REFUSED, reason="the operator sent this edge away")
                 farewell = asyncio.create_task(session.dismiss(goodbye, _POLICY))
                 self._farewells.add(farewell)
@@ -626,19 +624,6 @@ class Coordinator:
         self.feed.publish(done)
         told.reply(Reply(done=True, reason=""))
         return True
-
-    def _unable(self, order: Order, round: Round | None) -> str:
-        """Say why something cannot be done; empty if it can."""
-        match order.action:
-            case "next" if round is None:
-                return "no round is open"
-            case "next" if round and not round.has_quorum:
-                return f"{len(round.answered)} answers are in, and round {round.number} needs {round.quorum} to count"
-            case "deadline" if not allowed_deadline(order.seconds):
-                return f"{order.seconds:g} seconds are no deadline"
-            case "drop" if not self.roster.get(order.edge):
-                return "no edge of that name is here"
-        return ""
 
 
 def next_model(algorithm: Algorithm, newest: Committed, state: Any) -> tuple[Tensors, Tensors]:

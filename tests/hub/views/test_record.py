@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.events import DiskTrouble, Missed, from_line
+from hub.events import Missed, from_line
 from hub.feed import Feed
 from hub.views.record import record
 
@@ -41,13 +41,3 @@ async def test_a_file_that_cannot_be_written_is_told_once_and_the_run_goes_on(
     (tmp_path / "events.jsonl").mkdir()
     await recorded(tmp_path / "events.jsonl", 1, 2, 3)
     assert capsys.readouterr().err.count("not recorded") == 1
-
-
-async def test_a_fact_is_written_as_soon_as_it_happens(tmp_path: Path) -> None:
-    file, feed = tmp_path / "events.jsonl", Feed()
-    recording = asyncio.create_task(record(feed.follow(), file))
-    feed.publish(DiskTrouble(reason="full"))
-    while not file.exists() or not file.read_text().endswith("\n"):
-        await asyncio.sleep(0)
-    feed.close()
-    await recording

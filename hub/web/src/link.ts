@@ -1,0 +1,154 @@
+// The wire to the hub (docs/protocol.md, section 12): one websocket that comes back whenever it can.
+
+import { decode, decodeMulti, encode } from "@msgpack/msgpack";
+import type { Changes, Round, State } from "./board";
+
+export type Connection = "connecting" | "open" | "away" | "refused" | "ended";
+export type May = "watch" | "command";
+export type Order =
+  | { action: "pause" | "resume" | "next" | "stop" }
+  | { action: "deadline"; seconds: number }
+  | { action: "drop"; edge: string };
+type Question =
+  | ({ type: "order" } & Order)
+  | { type: "look"; round: number }
+  | { type: "fetch" };
+type Answer =
+  | { type: "shown"; what: "board" | "changes" | "past" | "model"; may?: May; round?: number }
+  | { type: "reply"; done: boolean; reason: string }
+  | { type: "goodbye"; code: string; reason?: string };
+
+/** Who is told what comes over the wire. */
+export interface Listener {
+  board(board: State, may: May): void;
+  changes(changes: Changes): void;
+  past(round: Round): void;
+  model(file: Uint8Array<ArrayBuffer>, round: number): void;
+  reply(done: boolean, reason: string): void;
+  connection(is: Connection, reason: string): void;
+}
+
+const ASLEEP = 30_000; // ms without a tick or hidden: a socket may have died unnoticed, for no ping is seen here
+const PATIENCE = 15_000; // ms for a socket to bring its first message
+const PROTO = [0xa9, ...new TextEncoder().encode("__proto__")]; // as msgpack writes it
+
+export class Link {
+  #socket: WebSocket | null = null;
+  #failures = 0;
+  #timer = 0;
+  #heard = 0;
+  #is: Connection = "connecting";
+  #key = "";
+  readonly #listener: Listener;
+
+  constructor(listener: Listener) {
+    this.#listener = listener;
+    this.#keepAwake();
+  }
+
+  /** Connect, with another key than before. */
+  enter(key: string): void {
+    this.#key = key;
+    this.#failures = 0;
+    this.#become("connecting");
+    this.#open();
+  }
+
+  ask(question: Question): void {
+    if (this.#is === "open") this.#socket!.send(encode(question));
+    else this.#listener.reply(false, "the hub is away");
+  }
+
+  #become(is: Connection, reason = ""): void {
+    this.#is = is;
+    this.#listener.connection(is, reason);
+  }
+
+  #open(): void {
+    this.#drop();
+    const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/`);
+    this.#socket = socket;
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      const random = [...crypto.getRandomValues(new Uint8Array(6))].map((byte) => byte.toString(16).padStart(2, "0"));
+      const hello = { type: "hello", versions: [1], edge: `page-${random.join("")}`, role: "viewer" };
+      socket.send(encode({ ...hello, agent: "fedhub page", kind: "browser", key: this.#key }));
+    };
+    socket.onmessage = ({ data }) => {
+      clearTimeout(this.#timer);
+      this.#heard = Date.now();
+      this.#take(new Uint8Array(data as ArrayBuffer));
+    };
+    socket.onclose = () => this.#lost();
+    this.#timer = setTimeout(() => this.#lost(), PATIENCE);
+  }
+
+  #drop(): void {
+    clearTimeout(this.#timer);
+    if (!this.#socket) return;
+    this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.close();
+    this.#socket = null;
+  }
+
+  /** Come back after a random while: a hub that restarts must not be visited by everybody at once. */
+  #lost(): void {
+    this.#drop();
+    if (this.#is === "refused") return;
+    const limit = this.#is === "ended" ? Math.min(60, 10 * 1.5 ** this.#failures) : Math.min(5, 0.5 * 2 ** this.#failures);
+    this.#failures += 1;
+    if (this.#is !== "ended") this.#become("away");
+    this.#timer = setTimeout(() => this.#open(), 1000 * limit * Math.random());
+  }
+
+  #take(bytes: Uint8Array<ArrayBuffer>): void {
+    const [message, file] = [...decodeMulti(bytes)].filter((part) => part !== null) as [Answer, Uint8Array<ArrayBuffer>];
+    switch (message.type) {
+      case "shown":
+        switch (message.what) {
+          case "board":
+            this.#failures = 0;
+            this.#become("open");
+            return this.#listener.board(decode(defused(file)) as State, message.may ?? "watch");
+          case "changes":
+            return this.#listener.changes(decode(defused(file)) as Changes);
+          case "past":
+            return this.#listener.past(decode(defused(file)) as Round);
+          case "model":
+            return this.#listener.model(file, message.round ?? 0);
+        }
+        return;
+      case "reply":
+        return this.#listener.reply(message.done, message.reason);
+      case "goodbye":
+        if (message.code === "done") this.#become("ended", message.reason);
+        else if (message.code !== "restarting") this.#become("refused", message.reason);
+    }
+  }
+
+  /** Look for the hub at once when this device wakes up or is online again. */
+  #keepAwake(): void {
+    let ticked = Date.now();
+    let hidden = 0;
+    const wake = () => {
+      if (this.#is !== "refused" && Date.now() - this.#heard > 2000) this.#open();
+    };
+    setInterval(() => {
+      if (Date.now() - ticked > ASLEEP && !document.hidden) wake();
+      ticked = Date.now();
+    }, 5000);
+    addEventListener("online", wake);
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) hidden = Date.now();
+      else if (this.#is !== "open" || Date.now() - hidden > ASLEEP) wake();
+    });
+  }
+}
+
+/** An edge may call a metric `__proto__`, at which the decoder would give up: rename it where it stands. */
+function defused(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  for (let at = bytes.indexOf(PROTO[0]!); at >= 0; at = bytes.indexOf(PROTO[0]!, at + 1)) {
+    if (PROTO.every((byte, further) => bytes[at + further] === byte)) bytes[at + 1] = bytes[at + 2] = 0x2d;
+  }
+  return bytes;
+}
