@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import assert_never
+from typing import Literal, assert_never
 
 import msgspec
 
@@ -35,6 +35,7 @@ _EVERY = 0.1
 _RATE = 4e6  # bytes a second to all screens together: twenty that watch 300 edges shall not be felt by a round
 _MOST_WAITING = 64  # frames; a screen that is this far behind is shown the whole board again
 _MOST_SCREENS = 256
+_MOST_FETCHING = 4
 _LAST_LOOK = 3.0
 _TOO_LARGE = 2**32
 
@@ -43,29 +44,35 @@ Command = Callable[[Order, Callable[[Reply], None]], None]
 
 
 class Screen:
-    """One viewer's queue of frames."""
+    """One viewer, and what it shall be sent."""
 
     def __init__(self, link: Link[ToHub], rank: Rank) -> None:
         self.link = link
         self.rank = rank
         self.stale = True
         """Whether it must be shown the whole board."""
-        self.frames: deque[Frame] = deque()
-        self.news = asyncio.Event()
+        self.changes: deque[Frame] = deque()
+        self.answers: deque[Frame] = deque()
+        self.answered = asyncio.Event()
+        """Set while no answer is waiting."""
+        self.answered.set()
+        self.fetching = False
+        """Whether a model is among the answers."""
         self.farewell: Goodbye | None = None
+        self.news = asyncio.Event()
 
-    def offer(self, frame: Frame) -> None:
-        """Have a frame sent when it is this one's turn."""
-        self.frames.append(frame)
+    def answer(self, frame: Frame) -> None:
+        """Answer a wish."""
+        self.answers.append(frame)
+        self.answered.clear()
         self.news.set()
 
-    def offer_changes(self, frame: Frame) -> None:
-        """The same for changes, unless the whole board is due anyway."""
-        if len(self.frames) >= _MOST_WAITING:
+    def show(self, changes: Frame) -> None:
+        """Show what has changed, unless the whole board is due anyway."""
+        if len(self.changes) >= _MOST_WAITING:
             self.stale = True
-            self.frames.clear()
         if not self.stale:
-            self.offer(frame)
+            self.changes.append(changes)
         self.news.set()
 
     def end(self, farewell: Goodbye) -> None:
@@ -130,7 +137,7 @@ class Screens:
         elif changes := self.board.changes():
             frame = enclose(Shown(what="changes"), [msgspec.msgpack.encode(changes)])
             for screen in self._screens:
-                screen.offer_changes(frame)
+                screen.show(frame)
             self._pause = max(_EVERY, frame.nbytes * len(self._screens) / _RATE)
 
     async def show(self, link: Link[ToHub], rank: Rank) -> None:
@@ -162,8 +169,11 @@ class Screens:
             while True:
                 await screen.news.wait()
                 screen.news.clear()
-                while screen.stale or screen.frames:
-                    await screen.link.send(self._whole(screen) if screen.stale else screen.frames.popleft())
+                while frame := self._next(screen):
+                    await screen.link.send(frame)
+                    if not screen.answers:
+                        screen.fetching = False
+                        screen.answered.set()
                 if screen.farewell:
                     await screen.link.send(screen.farewell)
                     await screen.link.close(1000, screen.farewell.reason)
@@ -171,29 +181,34 @@ class Screens:
         except LinkClosed:
             pass  # the reading side hears of it too
 
-    def _whole(self, screen: Screen) -> Frame:
-        """Give the whole board, from which on the next changes count."""
-        self._show_changes()  # or this viewer would see twice what is on the board already
-        screen.stale = False
-        screen.frames.clear()
-        may = "command" if screen.rank is Rank.OPERATOR else "watch"
-        return enclose(Shown(what="board", may=may), [msgspec.msgpack.encode(self.board.state)])  # type: ignore[arg-type]
+    def _next(self, screen: Screen) -> Frame | None:
+        """Give what a viewer is sent next, if there is anything."""
+        if screen.stale:
+            self._show_changes()  # or this viewer would see twice what is on the board already
+            screen.stale = False
+            screen.changes.clear()
+            may: Literal["watch", "command"] = "command" if screen.rank is Rank.OPERATOR else "watch"
+            return enclose(Shown(what="board", may=may), [msgspec.msgpack.encode(self.board.state)])
+        if screen.answers:
+            return screen.answers.popleft()
+        return screen.changes.popleft() if screen.changes else None
 
     async def _read(self, screen: Screen) -> None:
-        """Hear a viewer's wishes until it leaves."""
+        """Hear a viewer's wishes until it leaves, one at a time: who does not take the answers is not heard."""
         while True:
+            await screen.answered.wait()
             heard = await screen.link.receive()
             heard.release()
             match heard.message:
                 case Order() as order if screen.rank is Rank.OPERATOR:
-                    self._command(order, lambda reply: screen.offer(encode(reply)))
+                    self._command(order, lambda reply: screen.answer(encode(reply)))
                 case Order():
                     refusal = "this key only lets you watch: orders need the operator's, from the hub's own terminal"
-                    screen.offer(encode(Reply(done=False, reason=refusal)))
+                    screen.answer(encode(Reply(done=False, reason=refusal)))
                 case Look(round=number):
-                    screen.offer(self._past(number))
+                    screen.answer(self._past(number))
                 case Fetch():
-                    screen.offer(self._model())
+                    screen.answer(self._model(screen))
                 case Goodbye():
                     return
                 case Hello() | Ready() | Update() | Evaluation():
@@ -207,7 +222,10 @@ class Screens:
             return encode(Reply(done=False, reason=f"round {number} is not remembered any more"))
         return enclose(Shown(what="past", round=number), [view])
 
-    def _model(self) -> Frame:
+    def _model(self, screen: Screen) -> Frame:
+        """Give the newest model to a viewer; it stays in memory until it is sent, so only to a few at a time."""
+        if sum(other.fetching for other in self._screens) >= _MOST_FETCHING:
+            return encode(Reply(done=False, reason="others are downloading the model: try again in a while"))
         newest = self._newest()
         if newest is None:
             return encode(Reply(done=False, reason="there is no model yet"))
@@ -215,4 +233,5 @@ class Screens:
         parts = parts_of_file(model)
         if sum(map(len, parts)) >= _TOO_LARGE:
             return encode(Reply(done=False, reason="the model is too large to be sent; it is in the run's folder"))
+        screen.fetching = True
         return enclose(Shown(what="model", round=number), parts)

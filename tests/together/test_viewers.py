@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load
 
@@ -21,7 +22,7 @@ from hub.events import (
 from hub.views.archive import board_of
 from hub.views.board import Board, Round
 from shared.errors import LinkClosed
-from shared.messages import Goodbye, Hello, Reply, Role
+from shared.messages import Fetch, Goodbye, Hello, Order, Reply, Role, Shown
 from tests.support.federation import MODEL, Adder, Running, agent, edges, raw_edge, running_hub
 from tests.support.viewers import viewer
 
@@ -238,20 +239,31 @@ async def test_a_viewer_may_say_nothing_but_its_wishes(tmp_path: Path) -> None:
 
 
 async def test_a_screen_that_falls_behind_is_shown_the_whole_board_again(tmp_path: Path) -> None:
-    from hub.rules.access import Rank
-    from hub.views.screens import Screen
-    from shared.codec import encode
-
     async with running_hub(tmp_path, wait_for=2) as hub, viewer(hub.url, guest(hub)) as one:
-        await one.until(lambda state: True)
-        screen = Screen(one.link, Rank.GUEST)  # type: ignore[arg-type]
-        screen.stale = False
-        for _ in range(64):
-            screen.offer_changes(encode(Reply(done=True, reason="")))
-        assert not screen.stale
-        screen.offer_changes(encode(Reply(done=True, reason="")))
-        assert screen.stale
-        assert not screen.frames
+        await one.until(lambda state: state.head.phase == "waiting")
+        boards = one.boards
+        for number in range(6000):  # news that would take 6 MB; it does not read until all of it has happened
+            hub.hub.feed.publish(StrangerRefused(peer=f"10.0.0.1:{number}", reason="x" * 1000))
+            if number % 50 == 0:
+                hub.hub._screens._show_changes()
+                await asyncio.sleep(0)
+        last = await one.until(lambda state: state.head.strangers == 6000)
+        assert one.boards > boards
+        assert last.lines[-1].text.startswith("turned away 10.0.0.1:5999")
+
+
+async def test_who_does_not_take_the_answers_is_not_heard(tmp_path: Path) -> None:
+    large = {"weight": np.ones(2_000_000, np.float32)}
+    async with running_hub(tmp_path, wait_for=2, model=large) as hub, viewer(hub.url, operator(hub)) as one:
+        await one.until(lambda state: state.head.phase == "waiting")
+        for _ in range(20):
+            await one.link.send(Fetch())
+        await one.link.send(Order(action="pause"))
+        models = 0
+        while not one.replies:
+            said = await one.look()
+            models += isinstance(said, Shown) and said.what == "model"
+        assert models == 20
 
 
 async def test_events_say_in_which_stage_each_edge_was(tmp_path: Path) -> None:

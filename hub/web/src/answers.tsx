@@ -10,7 +10,7 @@ interface Asked {
   total: number;
   /** Seconds of those that came, sorted. */
   times: Float64Array;
-  /** How many of those were refused, by bin, is drawn apart. */
+  /** Seconds of those among them that were refused. */
   refused: number[];
   late: number;
   left: number;

@@ -38,6 +38,7 @@ export class Lanes {
       for (const item of this.#items.splice(this.#names.length)) item.row.remove();
       const dot = DOTS.find(([most]) => this.#names.length <= most)![1];
       this.#list.style.setProperty("--dot", `${dot}px`);
+      if (!this.#list.querySelector("[tabindex='0']")) this.#items[0]?.row.setAttribute("tabindex", "0");
     }
     cancelAnimationFrame(this.#later);
     const style = `${lanes ? axis : ""} ${round.listened ?? ""}`;
@@ -55,22 +56,6 @@ export class Lanes {
       this.#items[at]!.lane = lane;
       this.#items[at]!.drawn = style;
     }
-  }
-
-  /** Say all about one edge in the round that is shown. */
-  about(name: string): string {
-    const round = this.#round;
-    const lane = round?.lanes[name];
-    if (!lane) return "";
-    const parts = lane.stages.map(([stage, since], at) => {
-      const until = lane.stages[at + 1]?.[1] ?? round.listened ?? null;
-      const rests = stage === "done" || stage === "refused" || stage === "away";
-      if (rests) return `${stage} at ${seconds(since)}`;
-      return until === null ? stage : `${stage} ${seconds(Math.max(0, until - since))}`;
-    });
-    const fate = lane.fate ? ` → ${lane.fate}${lane.why ? ` (${plain(lane.why)})` : ""}` : "";
-    const loss = lane.loss == null ? "" : ` · loss ${Number(lane.loss.toPrecision(3))}`;
-    return `${plain(name)}: ${parts.join(" · ")}${fate} · ↓ ${size(lane.down ?? 0)} ↑ ${size(lane.up ?? 0)}${loss}`;
   }
 
   #add(at: number): Item {
@@ -112,4 +97,18 @@ function track(lane: Lane, round: Round, axis: number): string {
   });
   if (end < axis) stops.push(`transparent ${((100 * end) / axis).toFixed(2)}%`);
   return `linear-gradient(90deg, ${stops.join(", ")})`;
+}
+
+/** All about one edge's way through a round, in words. */
+export function story(name: string, round: Round): string {
+  const lane = round.lanes[name]!;
+  const parts = lane.stages.map(([stage, since], at) => {
+    if (stage === "done" || stage === "refused" || stage === "away") return `${stage} at ${seconds(since)}`;
+    const until = lane.stages[at + 1]?.[1] ?? round.listened;
+    return until == null ? stage : `${stage} ${seconds(Math.max(0, until - since))}`;
+  });
+  if (lane.fate) parts.push(lane.why ? `${lane.fate} (${plain(lane.why)})` : lane.fate);
+  parts.push(`↓ ${size(lane.down ?? 0)} ↑ ${size(lane.up ?? 0)}`);
+  if (lane.loss != null) parts.push(`loss ${Number(lane.loss.toPrecision(3))}`);
+  return `${plain(name)}: ${parts.join(" · ")}`;
 }

@@ -79,8 +79,8 @@ export class Link {
       this.#heard = Date.now();
       this.#take(new Uint8Array(data as ArrayBuffer));
     };
-    socket.onclose = () => this.#lost();
-    this.#timer = setTimeout(() => this.#lost(), PATIENCE);
+    socket.onclose = ({ reason }) => this.#lost(reason);
+    this.#timer = setTimeout(() => this.#lost("it does not answer"), PATIENCE);
   }
 
   #drop(): void {
@@ -92,12 +92,12 @@ export class Link {
   }
 
   /** Come back after a random while: a hub that restarts must not be visited by everybody at once. */
-  #lost(): void {
+  #lost(reason: string): void {
     this.#drop();
     if (this.#is === "refused") return;
     const limit = this.#is === "ended" ? Math.min(60, 10 * 1.5 ** this.#failures) : Math.min(5, 0.5 * 2 ** this.#failures);
     this.#failures += 1;
-    if (this.#is !== "ended") this.#become("away");
+    if (this.#is !== "ended") this.#become("away", reason);
     this.#timer = setTimeout(() => this.#open(), 1000 * limit * Math.random());
   }
 

@@ -5,7 +5,7 @@ import { apply, EVERYTHING, Part, round, state, type Round, type State } from ".
 import { Link, type Connection, type May, type Order } from "./link";
 import { done, plain } from "./words";
 
-export interface Toast {
+interface Toast {
   id: number;
   good: boolean;
   text: string;
@@ -94,6 +94,7 @@ export function useBoard<E extends Element>(parts: number) {
 // --- the hub's clock -----------------------------------------------------------------------------
 
 const MINUTE = 60_000;
+const OTHER = 600; // seconds: a difference as large as that means another hub, or a run that is played again
 const ahead = { since: 0, now: -Infinity, before: -Infinity };
 
 /**
@@ -102,12 +103,14 @@ const ahead = { since: 0, now: -Infinity, before: -Infinity };
  */
 function heard(stamp: number): void {
   const here = Date.now();
-  if (here - ahead.since > MINUTE) {
-    ahead.before = ahead.now;
+  const seems = stamp - here / 1000;
+  const other = ahead.now - seems > OTHER;
+  if (here - ahead.since > MINUTE || other) {
+    ahead.before = other ? -Infinity : ahead.now;
     ahead.now = -Infinity;
     ahead.since = here;
   }
-  ahead.now = Math.max(ahead.now, stamp - here / 1000);
+  ahead.now = Math.max(ahead.now, seems);
 }
 
 /** Seconds since a round began; it stands still when the round is over, and when nobody knows. */
@@ -148,11 +151,11 @@ export const link = new Link({
     touch(Part.view);
   },
   model(file, number) {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([file]));
-    link.download = `model-r${number}.safetensors`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), MINUTE);
+    const anchor = document.createElement("a");
+    anchor.href = URL.createObjectURL(new Blob([file]));
+    anchor.download = `model-r${number}.safetensors`;
+    anchor.click();
+    setTimeout(() => URL.revokeObjectURL(anchor.href), MINUTE);
     say(true, `the model of round ${number} is downloaded`);
   },
   reply(good, reason) {

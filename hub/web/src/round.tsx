@@ -2,20 +2,24 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { FATES, Part, STAGES, tally, type Fate, type Round, type Stage } from "./board";
-import { Lanes } from "./lanes";
-import { elapsed, look, page, running, shownRound, useBoard } from "./page";
+import { Lanes, story } from "./lanes";
+import { elapsed, look, page, running, shownRound, touch, useBoard } from "./page";
 import { outcome, seconds, SIGN, span, step } from "./words";
 
 const MANY = 60; // edges; more are shown as dots unless lanes are asked for
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export function ThisRound() {
   const ref = useBoard<HTMLElement>(Part.round | Part.lanes | Part.view | Part.rows);
   const [wanted, setWanted] = useState<"lanes" | "dots" | null>(null);
   const { rows, round: newest } = page.board!;
-  const round = shownRound();
+  const asked = shownRound();
+  const kept = useRef(asked);
+  kept.current = page.viewing === null ? asked : (asked ?? kept.current); // until the one that is asked for has come
+  const round = kept.current;
   const mode = wanted ?? (round && Object.keys(round.lanes).length > MANY ? "dots" : "lanes");
   return (
-    <section ref={ref} class="round" data-back={page.viewing !== null} aria-labelledby="round">
+    <section ref={ref} class="round" data-back={page.viewing !== null} aria-busy={!asked} aria-labelledby="round">
       <header>
         <h2 id="round">
           {page.viewing === null ? "This round" : "Looking back"}
@@ -33,9 +37,7 @@ export function ThisRound() {
       {round ? (
         <Picture round={round} mode={mode} />
       ) : (
-        <p class="empty">
-          {page.viewing === null ? "No round has begun. The first begins when enough edges are here." : "Asking for it …"}
-        </p>
+        <p class="empty">No round has begun. The first begins when enough edges are here.</p>
       )}
       {newest && <Scrubber first={rows[0]?.number ?? newest.number} last={newest.number} />}
     </section>
@@ -48,11 +50,9 @@ function Picture({ round, mode }: { round: Round; mode: "lanes" | "dots" }) {
   const lanes = useRef<Lanes | null>(null);
   const [about, setAbout] = useState("");
   const axis = useAxis(round);
-
   useEffect(() => {
     lanes.current ??= new Lanes(list.current!);
     lanes.current.show(round, axis, mode === "lanes");
-    if (about) setAbout(about); // keeps what is said about an edge new
   });
   useVeil(veil, round, axis);
 
@@ -110,7 +110,7 @@ function Picture({ round, mode }: { round: Round; mode: "lanes" | "dots" }) {
         </div>
       </div>
       <p class="detail">
-        <span data-testid="lane-detail">{lanes.current?.about(about) || "Point at an edge, or use the arrow keys."}</span>
+        <span data-testid="lane-detail">{round.lanes[about] ? story(about, round) : "Point at an edge, or use the arrow keys."}</span>
         <span class="deadline-word">{`deadline ${seconds(round.seconds)}${beyond && mode === "lanes" ? " →" : ""}`}</span>
       </p>
     </>
@@ -126,16 +126,17 @@ function at(share: number) {
 
 /** Seconds across the picture: what rounds have needed lately, or the deadline; an open round that needs more gets more. */
 function useAxis(round: Round): number {
-  const grown = useRef({ round, needed: 0 });
-  const lately = page.board!.rows.slice(-5).map((row) => row.phases.listening ?? row.seconds);
-  const needs = running(round) ? elapsed(round) : (round.listened ?? elapsed(round));
-  const kept = grown.current;
-  if (kept.round.number !== round.number || kept.round.attempt !== round.attempt) {
-    grown.current = { round, needed: round.outcome ? needs : Math.max(needs, ...(lately.length ? lately : [round.seconds])) };
-  } else if (needs > kept.needed) {
-    kept.needed = Math.max(needs, 1.3 * kept.needed);
+  const kept = useRef({ of: "", needed: 0 });
+  const of = `${round.number}/${round.attempt}`;
+  const needs = Math.max(0.001, elapsed(round));
+  if (kept.current.of !== of) {
+    const lately = page.board!.rows.slice(-5).map((row) => row.phases.listening ?? row.seconds);
+    const guess = lately.length ? Math.max(...lately) : round.seconds;
+    kept.current = { of, needed: round.outcome ? needs : Math.max(needs, guess) };
+  } else if (needs > kept.current.needed) {
+    kept.current.needed = Math.max(needs, 1.3 * kept.current.needed); // by leaps: each draws everything anew
   }
-  return span(Math.max(grown.current.needed, 0.001), round.seconds);
+  return span(kept.current.needed, round.seconds);
 }
 
 /** Cover what has not happened yet, and draw the cover back as time goes by, without this page's doing. */
@@ -150,15 +151,17 @@ function useVeil(ref: { current: HTMLElement | null }, round: Round, axis: numbe
       veil.style.transform = `translateX(${Math.min(100, (100 * second) / axis)}%)`;
       return;
     }
-    const timing = { duration: 1000 * axis, fill: "forwards" as const, easing: calm.matches ? `steps(${Math.ceil(axis)})` : "linear" };
-    const drawn = Number(animation?.currentTime ?? -1000) / 1000;
-    if (animation && animation.effect!.getTiming().duration === timing.duration && Math.abs(drawn - second) < 0.15) return;
+    const duration = 1000 * axis;
+    const drawn = Number(animation?.currentTime) / 1000;
+    if (animation?.effect?.getTiming().duration === duration && Math.abs(drawn - second) < 0.15) return;
     animation?.cancel();
-    veil.animate([{ transform: "none" }, { transform: "translateX(100%)" }], timing).currentTime = 1000 * second;
+    const easing = calm.matches ? `steps(${Math.ceil(axis)})` : "linear";
+    const way = [{ transform: "none" }, { transform: "translateX(100%)" }];
+    const drawing = veil.animate(way, { duration, easing, fill: "forwards" });
+    drawing.currentTime = 1000 * second;
+    drawing.onfinish = () => touch(Part.view); // more room is needed, though nothing may have happened
   });
 }
-
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Arrow keys go from edge to edge; only one of them is in the tab order. */
 function walk(event: KeyboardEvent & { currentTarget: HTMLUListElement }): void {

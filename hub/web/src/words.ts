@@ -26,6 +26,7 @@ export function seconds(value: number): string {
 
 export function percent(share: number): string {
   const value = 100 * share;
+  if (value > 0 && value < 0.05) return "<0.1 %";
   const fine = (value > 0 && value < 10) || (value > 99 && value < 100);
   return `${fine ? Math.min(value, 99.9).toFixed(1) : value.toFixed(0)} %`;
 }
