@@ -277,13 +277,15 @@ Fact = (
 )  # fmt: skip
 
 
-class Stamped(msgspec.Struct, frozen=True):
+class Stamped(msgspec.Struct, frozen=True, omit_defaults=True):
     """A fact with its place in the run: one line of `events.jsonl`."""
 
     seq: int
     time: float
     """Seconds since 1970, by the hub's clock."""
     fact: Fact
+    run: str = ""
+    """The run's id; empty before there is one."""
 
 
 def to_line(stamped: Stamped) -> str:

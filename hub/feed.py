@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from time import time
 
-from hub.events import Fact, Missed, Stamped
+from hub.events import Fact, Missed, RunStarted, Stamped
 
 _RECENT = 256  # facts that a late follower is told first
 
@@ -18,15 +18,18 @@ class Feed:
         self._now = now
         self._followers: list[Follower] = []
         self._seq = 0
+        self._run = ""
         self._recent: deque[Stamped] = deque(maxlen=_RECENT)
 
     def publish(self, fact: Fact) -> None:
         """Say that `fact` happened."""
-        self.repeat(Stamped(self._seq + 1, self._now(), fact))
+        if isinstance(fact, RunStarted):
+            self._run = fact.run
+        self.repeat(Stamped(self._seq + 1, self._now(), fact, self._run))
 
     def repeat(self, stamped: Stamped) -> None:
         """Pass on a fact that another feed published."""
-        self._seq = stamped.seq
+        self._seq, self._run = stamped.seq, stamped.run
         self._recent.append(stamped)
         for follower in self._followers:
             follower.offer(stamped)
@@ -83,7 +86,7 @@ class Follower:
                 stamped = self._facts.popleft()
                 if self._missed:
                     missed, self._missed = self._missed, 0
-                    yield Stamped(stamped.seq - 1, stamped.time, Missed(count=missed))
+                    yield Stamped(stamped.seq - 1, stamped.time, Missed(count=missed), stamped.run)
                 yield stamped
             if self._ended:
                 return
