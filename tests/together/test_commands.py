@@ -111,7 +111,7 @@ def test_a_hub_and_an_edge_from_two_commands(app: Path) -> None:
     assert hub.returncode == 0
     assert json.loads(out)["rounds"] == 3
     assert '"role":"evaluator"' in err
-    folder = next((app / "runs").iterdir())
+    folder = next(path for path in (app / "runs").iterdir() if path.is_dir())
     assert {"config.json", "events.jsonl", "journal.sqlite", "model.safetensors", "snapshots"} <= {
         path.name for path in folder.iterdir()
     }
