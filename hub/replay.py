@@ -55,7 +55,7 @@ class Replay:
             ConfigError: there is no such run, or the address cannot be bound to.
         """
         access, metrics = access_of(self._settings), Metrics(self._board)
-        screens = Screens(command=_no_order, newest=self._model)
+        screens = Screens(command=_no_order, newest=self._model, now=lambda: self._board.state.time)
         page = Page(access, metrics=metrics.page, health=lambda: {"replay": self._run.name})
         clock = asyncio.get_running_loop().time
         reception = Reception(

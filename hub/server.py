@@ -100,7 +100,7 @@ class Hub:
         """Who may come in."""
         self._inbox = Inbox(self._clock)
         self._movements = Movements(self.feed, self._clock)
-        self._screens = Screens(command=self._command, newest=self._newest)
+        self._screens = Screens(command=self._command, newest=self._newest, now=now)
         self._metrics = Metrics(self._screens.board)
         self._page = Page(self.access, metrics=lambda: self._metrics.page(), health=self._health)
         self._coordinator: Coordinator | None = None

@@ -223,6 +223,8 @@ class Shown(Message, frozen=True, kw_only=True):
     """With a board: whether this viewer may give orders."""
     round: int = 0
     """Of a past round or a model."""
+    now: float = 0.0
+    """With a board or changes: the hub's clock, in seconds since 1970. The newest fact may be older."""
 
 
 class Reply(Message, frozen=True, kw_only=True):

@@ -280,6 +280,7 @@ class Reception:
             await session.stop_writing()
             self._spare_collector(left=1)
             if self._roster.remove(session):
+                self._movements.flush()  # what it did came before that it left
                 self._inbox.post(Left(session.edge, self._clock()))
                 self._feed.publish(EdgeLeft(edge=session.edge, role=session.role, reason=reason, here=self._here))
 

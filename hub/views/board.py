@@ -34,7 +34,7 @@ from shared.messages import Role
 _BARS = 20  # rounds that are shown of each edge
 _LINES = 300  # of the log
 _MOST_ROWS = 2000  # points of a curve: no screen has more
-_MOST_EDGES = 5000  # that are remembered: names cost nothing to make up
+_MOST_AWAY = 2000  # edges that are remembered when they have left: names cost nothing to make up
 _MOST_PAST = 16 * 2**20  # bytes of finished rounds that can be looked at again
 
 _AT_WORK = (Stage.DOWNLOADING, Stage.TRAINING, Stage.UPLOADING)
@@ -259,6 +259,8 @@ class Board:
         self.state = State()
         self._past: deque[tuple[int, bytes]] = deque()
         self._past_bytes = 0
+        self._away: dict[str, None] = {}
+        """Who is remembered and not here, the longest away first."""
         self._commit: RoundCommitted | None = None
         self.forget_changes()
 
@@ -329,9 +331,8 @@ class Board:
                 self._join(fact, now)
             case EdgeLeft():
                 head.here = fact.here
-                if edge := state.edges.get(fact.edge):
-                    edge.here, edge.since, edge.reason = False, now, fact.reason
-                    self._edges[fact.edge] = None
+                if fact.edge in state.edges:
+                    self._leave(fact.edge, now, fact.reason)
                 if round and (lane := self._open_lane(fact.edge)):
                     lane.enter(Stage.AWAY, now - round.began)
             case RunStarted():
@@ -426,10 +427,8 @@ class Board:
             lost_bytes=before.lost_bytes,
             missed=before.missed,
         )
-        for name, edge in self.state.edges.items():
-            if edge.here:
-                edge.here, edge.since = False, now
-                self._edges[name] = None
+        for name in [name for name, edge in self.state.edges.items() if edge.here]:
+            self._leave(name, now, "the hub has stopped")
         if self.state.round and not self.state.round.outcome:
             self.state.round.outcome, self._round = "interrupted", True
 
@@ -452,20 +451,22 @@ class Board:
         )
         state.bars.setdefault(fact.edge, [])
         self._edges[fact.edge] = None
+        self._away.pop(fact.edge, None)
         if state.round and fact.role == Role.TRAINER and (lane := self._open_lane(fact.edge)):
             lane.enter(Stage.WAITING, now - state.round.began)
-        if len(state.edges) > _MOST_EDGES:
-            self._forget_one()
 
-    def _forget_one(self) -> None:
-        """Forget the edge that has been away for longest, if any is."""
-        away = [name for name, edge in self.state.edges.items() if not edge.here]
-        if away:
-            name = min(away, key=lambda name: self.state.edges[name].since)
-            del self.state.edges[name], self.state.bars[name]
-            self._gone.append(name)
-            self._edges.pop(name, None)
-            self._bars.pop(name, None)
+    def _leave(self, name: str, now: float, reason: str) -> None:
+        """Take note that an edge is away; forget who has been for longest, if too many are."""
+        edges = self.state.edges
+        edge = edges[name]
+        edge.here, edge.since, edge.reason = False, now, reason
+        self._edges[name] = self._away[name] = None
+        if len(self._away) > _MOST_AWAY:
+            longest = next(iter(self._away))
+            del self._away[longest], edges[longest], self.state.bars[longest]
+            self._gone.append(longest)
+            self._edges.pop(longest, None)
+            self._bars.pop(longest, None)
 
     def _open(self, fact: RoundStarted | RoundReopened, began: float, elapsed: float, lanes: dict[str, Lane]) -> None:
         """Open a round, or open it again: whoever has not answered waits to be asked."""

@@ -84,16 +84,20 @@ class Screen:
 class Screens:
     """All viewers, and the board that they see."""
 
-    def __init__(self, *, command: Command, newest: Callable[[], tuple[int, Tensors] | None]) -> None:
+    def __init__(
+        self, *, command: Command, newest: Callable[[], tuple[int, Tensors] | None], now: Callable[[], float]
+    ) -> None:
         """Begin with an empty board.
 
         Args:
             command: has an operator's order carried out.
             newest: gives the newest model and its round, if there is one.
+            now: the clock that facts are stamped by, in seconds since 1970.
         """
         self.board = Board()
         self._command = command
         self._newest = newest
+        self._now = now
         self._screens: dict[Screen, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._pause = _EVERY
@@ -135,7 +139,7 @@ class Screens:
         if not self._screens:
             self.board.forget_changes()
         elif changes := self.board.changes():
-            frame = enclose(Shown(what="changes"), [msgspec.msgpack.encode(changes)])
+            frame = enclose(Shown(what="changes", now=self._now()), [msgspec.msgpack.encode(changes)])
             for screen in self._screens:
                 screen.show(frame)
             self._pause = max(_EVERY, frame.nbytes * len(self._screens) / _RATE)
@@ -144,6 +148,7 @@ class Screens:
         """Show the board to a viewer, and hear its wishes, until it leaves or the hub stops."""
         if len(self._screens) >= _MOST_SCREENS or self._ended:
             reason = "the hub has stopped" if self._ended else f"{_MOST_SCREENS} others are watching"
+            await link.send(Goodbye(code=Farewell.RESTARTING, reason=reason))
             await link.close(1013, reason)
             return
         screen = Screen(link, rank)
@@ -188,7 +193,7 @@ class Screens:
             screen.stale = False
             screen.changes.clear()
             may: Literal["watch", "command"] = "command" if screen.rank is Rank.OPERATOR else "watch"
-            return enclose(Shown(what="board", may=may), [msgspec.msgpack.encode(self.board.state)])
+            return enclose(Shown(what="board", may=may, now=self._now()), [msgspec.msgpack.encode(self.board.state)])
         if screen.answers:
             return screen.answers.popleft()
         return screen.changes.popleft() if screen.changes else None

@@ -97,7 +97,7 @@ class View:
         self._console = console
         self._now = now
         self._dice = dice or random.Random()
-        self._ahead: float | None = None
+        self._ahead = 0.0
         """How many seconds the hub's clock is ahead of ours, as far as its news tells."""
         self._lost: float | None = None
         """When the hub went away, by its own clock; None while it is here."""
@@ -128,7 +128,7 @@ class View:
         """Give the time by the hub's clock; while it is away, that stands still."""
         if self._lost is not None:
             return self._lost
-        return max(self.state.time, self._now() + (self._ahead or 0.0))
+        return max(self.state.time, self._now() + self._ahead)
 
     async def _stay(self, link: Link[Any]) -> None:
         """Hear of every change, and come back after every loss, until the hub is done."""
@@ -180,13 +180,11 @@ class View:
         """Take in one message; give it if it is a goodbye."""
         heard = await link.receive()
         match heard.message:
-            case Shown(what="board"):
-                self.state, self._ahead = _read(heard, State), None
-            case Shown(what="changes"):
-                changes = _read(heard, Changes)
-                self.state.apply(changes)
-                ahead = changes.time - self._now()  # or more: the news was on its way for a while
-                self._ahead = ahead if self._ahead is None else max(self._ahead, ahead)
+            case Shown(what="board") as shown:
+                self.state, self._ahead = _read(heard, State), shown.now - self._now()
+            case Shown(what="changes") as shown:
+                self.state.apply(_read(heard, Changes))
+                self._ahead = max(self._ahead, shown.now - self._now())  # or more: it was on its way for a while
             case Goodbye() as goodbye:
                 return goodbye
             case _:

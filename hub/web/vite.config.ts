@@ -6,6 +6,7 @@ export default defineConfig({
   build: {
     target: "es2022",
     assetsInlineLimit: 0,
+    license: { fileName: "licenses.md" }, // of what is in the bundle
     modulePreload: { polyfill: false },
   },
 });

@@ -100,7 +100,7 @@ SAID_BY_THE_HUB: dict[str, Message] = {
     "goodbye-done": Goodbye(code=Farewell.DONE, reason="the run is over"),
 }
 SAID_TO_VIEWERS: dict[str, Message] = {
-    "shown": Shown(what="board", may="command"),
+    "shown": Shown(what="board", may="command", now=1767225600.25),
     "reply": Reply(done=False, reason="no round is open"),
 }
 WITH_TENSORS = ("update", "train", "evaluate")

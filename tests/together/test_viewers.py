@@ -12,6 +12,7 @@ from edge.agent import TurnedAway
 from hub.events import (
     EdgeJoined,
     EdgeLeft,
+    EdgesMoved,
     Ordered,
     RoundClosed,
     RoundStarted,
@@ -276,3 +277,12 @@ async def test_events_say_in_which_stage_each_edge_was(tmp_path: Path) -> None:
     assert moves[1][3] > sum(array.nbytes for array in MODEL.values())
     kinds = [fact["event"] for fact in told]
     assert kinds.index("RoundStarted") < kinds.index("EdgesMoved") < kinds.index("UpdateAccepted")
+
+
+async def test_what_an_edge_did_is_said_before_that_it_left(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, rounds=1, retries=0) as hub:
+        async with raw_edge(hub.url, "a") as edge:
+            await edge.train()
+        await hub.ended()
+    kinds = [type(fact) for fact in hub.facts]
+    assert kinds.index(EdgesMoved) < kinds.index(EdgeLeft)

@@ -14,14 +14,14 @@ type Question =
   | { type: "look"; round: number }
   | { type: "fetch" };
 type Answer =
-  | { type: "shown"; what: "board" | "changes" | "past" | "model"; may?: May; round?: number }
+  | { type: "shown"; what: "board" | "changes" | "past" | "model"; may?: May; round?: number; now?: number }
   | { type: "reply"; done: boolean; reason: string }
   | { type: "goodbye"; code: string; reason?: string };
 
 /** Who is told what comes over the wire. */
 export interface Listener {
-  board(board: State, may: May): void;
-  changes(changes: Changes): void;
+  board(board: State, may: May, now: number): void;
+  changes(changes: Changes, now: number): void;
   past(round: Round): void;
   model(file: Uint8Array<ArrayBuffer>, round: number): void;
   reply(done: boolean, reason: string): void;
@@ -109,9 +109,9 @@ export class Link {
           case "board":
             this.#failures = 0;
             this.#become("open");
-            return this.#listener.board(decode(defused(file)) as State, message.may ?? "watch");
+            return this.#listener.board(decode(defused(file)) as State, message.may ?? "watch", message.now ?? 0);
           case "changes":
-            return this.#listener.changes(decode(defused(file)) as Changes);
+            return this.#listener.changes(decode(defused(file)) as Changes, message.now ?? 0);
           case "past":
             return this.#listener.past(decode(defused(file)) as Round);
           case "model":

@@ -98,12 +98,12 @@ const OTHER = 600; // seconds: a difference as large as that means another hub, 
 const ahead = { since: 0, now: -Infinity, before: -Infinity };
 
 /**
- * Note that the hub's newest fact is of `stamp`. It was on its way for a while, so the clocks differ by at least what
- * it seems: the largest of the last minutes is nearest to the truth, and a clock that is set is forgotten soon.
+ * Note what the hub's clock said. That was on its way for a while, so the clocks differ by at least what it seems: the
+ * largest of the last minutes is nearest to the truth, and a clock that is set is forgotten soon.
  */
-function heard(stamp: number): void {
+function heard(said: number): void {
   const here = Date.now();
-  const seems = stamp - here / 1000;
+  const seems = said - here / 1000;
   const other = ahead.now - seems > OTHER;
   if (here - ahead.since > MINUTE || other) {
     ahead.before = other ? -Infinity : ahead.now;
@@ -131,18 +131,18 @@ export function running(round: Round): boolean {
 // --- the wire ------------------------------------------------------------------------------------
 
 export const link = new Link({
-  board(sent, may) {
+  board(sent, may, now) {
     page.board = state(sent);
     page.may = may;
     page.past.clear();
-    heard(page.board.time);
+    heard(now);
     look(page.viewing);
     touch(EVERYTHING);
   },
-  changes(changes) {
+  changes(changes, now) {
     if (!page.board) return;
     const parts = apply(page.board, changes);
-    heard(page.board.time);
+    heard(now);
     touch(parts);
   },
   past(sent) {

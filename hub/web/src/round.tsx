@@ -111,7 +111,10 @@ function Picture({ round, mode }: { round: Round; mode: "lanes" | "dots" }) {
       </div>
       <p class="detail">
         <span data-testid="lane-detail">{round.lanes[about] ? story(about, round) : "Point at an edge, or use the arrow keys."}</span>
-        <span class="deadline-word">{`deadline ${seconds(round.seconds)}${beyond && mode === "lanes" ? " →" : ""}`}</span>
+        <span class="deadline-word">
+          deadline {seconds(round.seconds)}
+          {beyond && mode === "lanes" && <span aria-hidden="true"> →</span>}
+        </span>
       </p>
     </>
   );
