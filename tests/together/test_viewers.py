@@ -14,6 +14,7 @@ from hub.events import (
     EdgeLeft,
     EdgesMoved,
     Ordered,
+    RoundAbandoned,
     RoundClosed,
     RoundStarted,
     StrangerRefused,
@@ -280,9 +281,9 @@ async def test_events_say_in_which_stage_each_edge_was(tmp_path: Path) -> None:
 
 
 async def test_what_an_edge_did_is_said_before_that_it_left(tmp_path: Path) -> None:
-    async with running_hub(tmp_path, rounds=1, retries=0) as hub:
+    async with running_hub(tmp_path, rounds=1) as hub:
         async with raw_edge(hub.url, "a") as edge:
             await edge.train()
-        await hub.ended()
+        await hub.until(RoundAbandoned)
     kinds = [type(fact) for fact in hub.facts]
     assert kinds.index(EdgesMoved) < kinds.index(EdgeLeft)
