@@ -256,6 +256,7 @@ class Reception:
             farewell = asyncio.create_task(replaced.dismiss(goodbye, _POLICY))
             self._farewells.add(farewell)
             farewell.add_done_callback(self._farewells.discard)
+        self._movements.flush()  # of its old connection, if it had one
         self._feed.publish(
             EdgeJoined(
                 edge=session.edge,

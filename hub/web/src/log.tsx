@@ -1,7 +1,7 @@
 // The log: the newest lines, filtered by words and level; it follows its end unless one has scrolled up.
 
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { VNode } from "preact";
+import { Component } from "preact";
 import { Part, type Level, type Line } from "./board";
 import { page, useBoard } from "./page";
 import { plain, time } from "./words";
@@ -15,23 +15,29 @@ const LEVELS: Record<string, Level[]> = {
 
 const SIGNS: Record<Level, string> = { info: "", good: "★", warn: "!", bad: "✕" };
 
-/** A line never changes, so it is made once; Preact passes over what is the very same. */
-const made = new WeakMap<Line, VNode>();
+const keys = new WeakMap<Line, number>();
 let lines = 0;
 
-function drawn(line: Line): VNode {
-  let node = made.get(line);
-  if (!node) {
-    node = (
-      <li key={++lines} data-testid="line" data-level={line.level}>
+function key(line: Line): number {
+  if (!keys.has(line)) keys.set(line, ++lines);
+  return keys.get(line)!;
+}
+
+/** A line never changes, so it is drawn once. (A VNode that is kept would keep all that was drawn beside it.) */
+class Drawn extends Component<{ line: Line }> {
+  override shouldComponentUpdate({ line }: { line: Line }) {
+    return line !== this.props.line;
+  }
+
+  render({ line }: { line: Line }) {
+    return (
+      <li data-testid="line" data-level={line.level}>
         <time>{time(line.time)}</time>
         <i title={line.level}>{SIGNS[line.level]}</i>
         <bdi>{plain(line.text)}</bdi>
       </li>
     );
-    made.set(line, node);
   }
-  return node;
 }
 
 export function Log() {
@@ -82,7 +88,11 @@ export function Log() {
           follows.current = scrollTop + clientHeight > scrollHeight - 24;
         }}
       >
-        <ol>{shown.map(drawn)}</ol>
+        <ol>
+          {shown.map((line) => (
+            <Drawn key={key(line)} line={line} />
+          ))}
+        </ol>
         {!shown.length && <p class="empty">No line matches.</p>}
       </div>
     </section>
