@@ -636,6 +636,31 @@ async def test_what_comes_whole_after_its_reader_has_left_keeps_nobody_waiting()
             room.give_back()
 
 
+async def test_messages_that_nobody_read_are_dropped_when_their_reader_leaves() -> None:
+    budget = Budget(100 * MIB)
+    async with hub(CALM, budget) as of, websocket(of) as (one, there):
+        for message in (b"a short one", BYTES):
+            one.writer.write(frame(message))
+        await until(lambda: len(there._connection._messages) == 2)
+        assert budget.taken
+        there._connection.leave()
+        assert not there._connection._messages
+        assert budget.taken == 0
+
+
+async def test_a_message_that_comes_in_parts_is_announced_once() -> None:
+    told = list[int]()
+    async with hub(CALM) as of, websocket(of) as (one, there):
+        there.when_begun(lambda: told.append(len(told)))
+        await taken_in(one, frame(b"all at once"))
+        assert told == []
+        for _ in range(2):
+            await taken_in(one, frame(BYTES[:1000], fin=False))
+            await taken_in(one, frame(BYTES[1000:2000], Opcode.CONT, fin=False))
+            await taken_in(one, frame(BYTES[2000:3000], Opcode.CONT))
+        assert told == [0, 1]
+
+
 @pytest.mark.parametrize("waits", [False, True], ids=["with room", "waiting for room"])
 async def test_whoever_talks_on_while_its_connection_is_closed_gets_no_room_and_is_heard_to_the_end(
     waits: bool,
