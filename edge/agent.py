@@ -1,6 +1,7 @@
 """Stays connected to the hub with patience: comes back after every loss, and knows when it is not wanted."""
 
 import asyncio
+import os
 import platform
 import random
 import re
@@ -43,7 +44,7 @@ class Agent:
     """One edge's life with a hub.
 
     Args:
-        url: of the hub, with its key behind a `#` if it needs one.
+        url: of the hub, with its key behind a `#` if it needs one and the variable FEDEDGE_KEY does not have it.
         edge: this edge's id.
         role: what it is there for.
         learner: does the work.
@@ -86,7 +87,7 @@ class Agent:
                         role=self.role,
                         agent=f"fedhub {__version__}",
                         kind=self.kind,
-                        key=key_of(self.url),
+                        key=key_of(self.url) or os.environ.get("FEDEDGE_KEY", ""),
                     )
                     session = EdgeSession(link, hello, self.learner, self._desk, self.tell)
                     goodbye = await self._stay(link, session)

@@ -38,14 +38,15 @@ async def edge_command(*arguments: str) -> Any:
 
 
 @asynccontextmanager
-async def companion(*arguments: str, failed: Callable[[FedhubError], None]) -> AsyncIterator[None]:
+async def companion(*arguments: str, key: str, failed: Callable[[FedhubError], None]) -> AsyncIterator[None]:
     """Run a `fededge` command for as long as the context lasts.
 
     Args:
         arguments: of the command.
+        key: the hub's, told where other users of this machine cannot read it, as they can a command.
         failed: called with what it said if it fails before the context ends.
     """
-    process = await _start(*arguments)
+    process = await _start(*arguments, key=key)
 
     async def watch() -> None:
         _, err = await process.communicate()
@@ -70,7 +71,7 @@ def as_flags(options: dict[str, str]) -> list[str]:
     return [part for name, value in options.items() for part in ("--data", f"{name}={value}")]
 
 
-async def _start(*arguments: str) -> asyncio.subprocess.Process:
+async def _start(*arguments: str, key: str = "") -> asyncio.subprocess.Process:
     # A group of its own keeps it from the terminal's Ctrl-C: the hub decides when it ends.
     alone: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}
     return await asyncio.create_subprocess_exec(
@@ -80,6 +81,7 @@ async def _start(*arguments: str) -> asyncio.subprocess.Process:
         *arguments,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "FEDEDGE_KEY": key},
         **alone,
     )
 

@@ -121,6 +121,8 @@ class Coordinator:
     evaluator_expected: bool = False
     _refusals: Counter[str] = field(default_factory=Counter)
     """How many answers of each edge were refused since the last round began."""
+    _abandoned: int = 0
+    """How often in a row too few have answered."""
     stopping: bool = False
     paused: bool = False
     deadline: float = 0.0
@@ -134,26 +136,27 @@ class Coordinator:
         """Play rounds until the run is over or stopped; the exit code says which."""
         # A try that is taken up again keeps its number, and so the next one gets another: an edge that has answered
         # a task does not answer a second one of the same name.
-        abandoned = self.reopened.opening.attempt - 1 if self.reopened else 0
+        attempt = self.reopened.opening.attempt if self.reopened else 1
+        self._abandoned = attempt - 1
         if not self.reopened:
             await self.journal.abandon_round()  # one that was found open and is not gone on with
         began, at_first = self.clock(), True
         code = ExitCode.DONE
         while (reason := self.progress.finished(self.newest.number)) is None:
             going_on = self.reopened is not None
+            if not self.stopping and self._abandoned > self.settings.retries and not self._gives_up_hurry():
+                reason = f"round {self.newest.number + 1} had too few answers {self._abandoned} times in a row"
+                code = ExitCode.TOO_FEW_EDGES
+                break
             if not going_on:
                 await self._enough_edges(at_first=at_first)
             if self.stopping:
                 reason = "stopped by the operator"
-            elif abandoned > self.settings.retries:
-                reason = f"round {self.newest.number + 1} had too few answers {abandoned} times in a row"
-                code = ExitCode.TOO_FEW_EDGES
-            if reason:
                 break
-            if await self._play_round(attempt=abandoned + 1):
-                abandoned, at_first = 0, at_first and going_on
+            if await self._play_round(attempt=attempt):
+                attempt, self._abandoned, at_first = 1, 0, at_first and going_on
             else:
-                abandoned += 1
+                attempt, self._abandoned = attempt + 1, self._abandoned + 1
         self.feed.publish(
             RunEnded(
                 reason=reason,
@@ -164,6 +167,16 @@ class Coordinator:
             )
         )
         return code
+
+    def _gives_up_hurry(self) -> bool:
+        """Go back to the deadline of the settings, if the operator chose a shorter one in which nobody can answer."""
+        if self.deadline >= self.settings.deadline:
+            return False
+        self.deadline, self._abandoned = self.settings.deadline, 0
+        self.feed.publish(
+            Ordered(action="deadline", by="hub", round=self.newest.number, edge="", seconds=self.deadline)
+        )
+        return True
 
     @property
     def over(self) -> bool:
@@ -181,9 +194,11 @@ class Coordinator:
             without_judge = at_first and self.evaluator_expected and not self.roster.count(Role.EVALUATOR)
             return not self.stopping and (without_judge or self.roster.count(Role.TRAINER) < needed)
 
-        if missing():
-            self.feed.publish(WaitingForEdges(here=self.roster.count(Role.TRAINER), needed=needed))
-        while missing() or (self.paused and not self.stopping):
+        told = False
+        while (lacks := missing()) or (self.paused and not self.stopping):
+            if lacks and not told:
+                self.feed.publish(WaitingForEdges(here=self.roster.count(Role.TRAINER), needed=needed))
+            told = lacks
             self._note(await self.inbox.next())
 
     async def _play_round(self, *, attempt: int) -> bool:
@@ -244,7 +259,7 @@ class Coordinator:
         )
         if self.settings.durability == "update":
             await self.journal.open_round(opening)
-        round, tally = self._open(opening, seconds=opening.seconds, chosen=chosen)
+        round, tally = self._open(opening, seconds=opening.seconds, elapsed=0.0, chosen=chosen)
         self.feed.publish(
             RoundStarted(
                 round=number,
@@ -261,9 +276,12 @@ class Coordinator:
 
     async def _reopen(self, spooled: Spooled) -> tuple[Round, Tally]:
         """Go on with the round that was open: its cohort, its answers, and the time that was left after the last."""
-        opening = spooled.opening
-        seconds = max(0.0, opening.seconds - max((kept.after for kept, _ in spooled.updates), default=0.0))
-        round, tally = self._open(opening, seconds=seconds, chosen=self.clock())
+        opening, elapsed, allowed = spooled.opening, 0.0, spooled.opening.seconds
+        for kept, _ in spooled.updates:
+            if kept.after >= elapsed:
+                elapsed, allowed = kept.after, kept.allowed or opening.seconds
+        seconds = max(0.0, allowed - elapsed)
+        round, tally = self._open(opening, seconds=seconds, elapsed=elapsed, chosen=self.clock())
         for kept, message in spooled.updates:
             heard = decode(message, ToHub, max_tensors=len(self.newest.model))
             if isinstance(await self._aside(heard.nbytes, self._add, kept.edge, heard, tally), int):
@@ -277,17 +295,17 @@ class Coordinator:
                 goal=opening.goal,
                 quorum=opening.quorum,
                 seconds=seconds,
-                elapsed=opening.seconds - seconds,
+                elapsed=elapsed,
             )
         )
         for edge in sorted(round.awaited):
             self.roster.offer(edge, tally.task)
         return round, tally
 
-    def _open(self, opening: Opening, *, seconds: float, chosen: float) -> tuple[Round, Tally]:
+    def _open(self, opening: Opening, *, seconds: float, elapsed: float, chosen: float) -> tuple[Round, Tally]:
         now = self.clock()
         self._refusals.clear()
-        began = now - (opening.seconds - seconds)
+        began = now - elapsed
         self.movements.begin(opening.round, opening.attempt, began)
         round = Round(
             number=opening.round,
@@ -376,7 +394,9 @@ class Coordinator:
             if isinstance(judged, int):
                 round.answered.add(edge)
                 after = arrived - tally.started
-                await self.journal.keep(Kept(edge=edge, after=after), heard.data)
+                await self.journal.keep(
+                    Kept(edge=edge, after=after, allowed=round.deadline - tally.started), heard.data
+                )
                 accepted = UpdateAccepted(
                     round=round.number,
                     edge=edge,
@@ -489,7 +509,8 @@ class Coordinator:
                 asked=len(round.cohort),
                 answered=len(round.answered),
                 needed=round.quorum,
-                again=not self.stopping and round.attempt <= self.settings.retries,
+                again=not self.stopping
+                and (self._abandoned < self.settings.retries or self.deadline < self.settings.deadline),
                 seconds=self.clock() - tally.started,
                 bytes_down=self.traffic.sent - tally.bytes_before.sent,
                 bytes_up=self.traffic.received - tally.bytes_before.received,
@@ -519,7 +540,7 @@ class Coordinator:
                 late=late if outcome is Outcome.DEADLINE_PASSED else (),
                 left=left,
                 refused={edge: str(code) for edge, code in sorted(tally.refused.items())},
-                loss=tally.loss / tally.weight if tally.weight else None,
+                loss=tally.loss / tally.weight if tally.weight and math.isfinite(tally.loss) else None,
                 metrics=metrics,
                 evaluated=by,
                 best=self.progress.note(round.number, metrics),
@@ -597,7 +618,8 @@ class Coordinator:
     def _obey(self, told: Told, round: Round | None = None, tally: Tally | None = None) -> bool:
         """Do what the operator wants, unless it cannot be done; tell which."""
         order, session = told.order, self.roster.get(told.order.edge)
-        if why_not := unable(order, round, here=session is not None):
+        elapsed = self.clock() - tally.started if tally else 0.0
+        if why_not := unable(order, round, here=session is not None, elapsed=elapsed):
             told.reply(Reply(done=False, reason=why_not))
             return False
         match order.action:
@@ -619,9 +641,14 @@ class Coordinator:
                 pass  # whoever listens to the round closes it
             case _:
                 assert_never(order.action)
-        number = round.number if round else self.newest.number
-        done = Ordered(action=order.action, round=number, edge=order.edge, seconds=order.seconds)
-        self.feed.publish(done)
+        self.feed.publish(
+            Ordered(
+                action=order.action,
+                round=round.number if round else self.newest.number,
+                edge=order.edge if order.action == "drop" else "",
+                seconds=order.seconds if order.action == "deadline" else 0.0,
+            )
+        )
         told.reply(Reply(done=True, reason=""))
         return True
 
@@ -640,7 +667,10 @@ def fingerprint(message: memoryview) -> bytes:
 
 
 def weighted(evaluations: list[Evaluation]) -> dict[str, float]:
-    """Give the mean of each metric that every evaluation has, weighted by examples; nonsense does not count."""
+    """Give the mean of each metric that every evaluation has, weighted by examples; nonsense does not count.
+
+    Nor does what is too large to be added: facts hold finite numbers.
+    """
     sound = [
         one
         for one in evaluations
@@ -650,4 +680,5 @@ def weighted(evaluations: list[Evaluation]) -> dict[str, float]:
         return {}
     total = sum(one.examples for one in sound)
     names = sorted(set.intersection(*(set(one.metrics) for one in sound)))
-    return {name: sum(one.examples * one.metrics[name] for one in sound) / total for name in names}
+    means = {name: sum(one.examples * one.metrics[name] for one in sound) / total for name in names}
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}

@@ -233,7 +233,7 @@ class RoundAbandoned(Event, frozen=True, kw_only=True):
 
 
 class Ordered(Event, frozen=True, kw_only=True):
-    """The operator had the hub do something, from a page or a terminal."""
+    """The operator had the hub do something, from a page or a terminal; or the hub took back such a deadline."""
 
     action: Action
     round: int
@@ -242,6 +242,7 @@ class Ordered(Event, frozen=True, kw_only=True):
     """Whom to drop."""
     seconds: float = 0.0
     """The new deadline."""
+    by: Literal["operator", "hub"] = "operator"
 
 
 class StopRequested(Event, frozen=True, kw_only=True):

@@ -3,18 +3,19 @@
 import json
 import os
 import secrets
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from hub.rules.access import Keys
 
-_FILE = "keys.json"
+FILE = "keys.json"
 
 
 def read_keys(folder: Path) -> Keys | None:
     """Give the keys of the hub that keeps its runs in `folder`; None if there are none, or none that can be read."""
     try:
-        kept = json.loads((folder / _FILE).read_text("utf-8"))
+        kept = json.loads((folder / FILE).read_text("utf-8"))
         guest, operator = kept["guest"], kept["operator"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -27,14 +28,25 @@ def keys_of(folder: Path) -> Keys:
     return read_keys(folder) or Keys(guest=secrets.token_urlsafe(9), operator=secrets.token_urlsafe(12))
 
 
-def keep_keys(folder: Path, keys: Keys) -> str:
-    """Write a hub's keys down, and say where. If that cannot be done they hold until it stops."""
-    file = folder / _FILE
-    if read_keys(folder) != keys:
-        with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            file.unlink(missing_ok=True)
-            only_mine = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(only_mine, "w", encoding="utf-8") as kept:
-                json.dump({"guest": keys.guest, "operator": keys.operator}, kept)
-    return str(file)
+def keep_keys(folder: Path, keys: Keys) -> Keys:
+    """Write a hub's keys down, unless another hub was first; give those that hold.
+
+    If they cannot be written, they hold until the hub stops.
+    """
+    if kept := read_keys(folder):
+        return kept
+    file = folder / FILE
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, whole = tempfile.mkstemp(dir=folder)  # readable for its owner alone
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as writing:
+                json.dump({"guest": keys.guest, "operator": keys.operator}, writing)
+            try:
+                os.link(whole, file)
+            except FileExistsError:  # another hub's, or one that makes no sense
+                if read_keys(folder) is None:
+                    Path(whole).replace(file)
+        finally:
+            Path(whole).unlink(missing_ok=True)
+    return read_keys(folder) or keys

@@ -78,8 +78,8 @@ class Replay:
         )
         url = f"ws://{reachable(self._settings.address)}:{port_of(server)}"
         say(f"replay of {self._run} · listening on {url}")
-        kept = keep_keys(Path(self._settings.runs), access.keys)
-        for line in banner(url, access, page=page.built, kept=kept):
+        access.keys = keep_keys(Path(self._settings.runs), access.keys)
+        for line in banner(url, access, page=page.built, runs=self._settings.runs):
             say(line)
         showing = asyncio.create_task(screens.follow(self._feed.follow(room=1_000_000), self._board, metrics.take))
         try:

@@ -151,11 +151,10 @@ class Hub:
         return_large_memory()
         wishes = self._wishes
         async with AsyncExitStack() as stack:
-            address = await stack.enter_async_context(self._doors_open())
-            url = f"{address}#{self.access.keys.guest}" if self.access.open else address
+            url = await stack.enter_async_context(self._doors_open())
             if wishes.swarm:
                 arguments = [part.format(url=url) for part in wishes.swarm]
-                await stack.enter_async_context(companion(*arguments, failed=self._fail))
+                await stack.enter_async_context(companion(*arguments, key=self.access.keys.guest, failed=self._fail))
             contract = await self._ask(wishes) if wishes.app else None
             run = await stack.enter_async_context(self._open_run(contract))
             del contract  # and with it the first model
@@ -173,7 +172,7 @@ class Hub:
                     coordinator.evaluator_expected = False
                     self._inbox.post(Left(name, self._clock()))  # have the coordinator look again
 
-                await stack.enter_async_context(companion(*arguments, failed=without))
+                await stack.enter_async_context(companion(*arguments, key=self.access.keys.guest, failed=without))
             return await self._play(run, coordinator)
 
     @asynccontextmanager
@@ -198,6 +197,7 @@ class Hub:
             limits=self._limits,
             answer=self._page.answer,
         )
+        self.access.keys = keep_keys(Path(self._doors.runs), self.access.keys)
         url = f"ws://{reachable(self._doors.address)}:{port_of(server)}"
         say(f"fedhub {__version__} · listening on {url}")
         self.url.set_result(url)
@@ -267,9 +267,8 @@ class Hub:
                 model=coordinator.newest.sha256,
             )
 
-        kept = keep_keys(Path(self._doors.runs), self.access.keys)
         app = self._wishes.app or run.app
-        for line in banner(await self.url, self.access, page=self._page.built, kept=kept, join=app):
+        for line in banner(await self.url, self.access, page=self._page.built, runs=self._doors.runs, join=app):
             say(line)
         summary, board = Summary(), await asyncio.to_thread(_board_of, run.folder)
         async with self._views(settings, run.folder, summary, board):

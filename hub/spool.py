@@ -42,6 +42,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     edge: str
     after: float
     """Seconds between the round's beginning and the update's arrival."""
+    allowed: float | None = None
+    """Seconds from the round's beginning to its deadline, as it was then: the operator may change it."""
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,8 @@ def websocket_url(text: str) -> str:
     except ValueError:  # of the port, or of a host name that no name server would take
         usable = False
     if not usable:
-        raise ConfigError(f"{text!r} is not the address of a hub; write it like ws://192.168.1.20:8765")
+        shown = text.partition("#")[0]  # the key is not for everybody
+        raise ConfigError(f"{shown!r} is not the address of a hub; write it like ws://192.168.1.20:8765")
     return parts._replace(fragment="").geturl()
 
 
@@ -330,7 +331,9 @@ async def listen(
 def _response(answer: Answer) -> Response:
     """Write an answer as the library does: one a connection."""
     headers = Headers(answer.headers)
-    headers["Content-Length"], headers["Connection"] = str(len(answer.body)), "close"
+    headers["Connection"] = "close"
+    if answer.status != HTTPStatus.NOT_MODIFIED:
+        headers["Content-Length"] = str(len(answer.body))
     return Response(answer.status, HTTPStatus(answer.status).phrase, headers, answer.body)
 
 

@@ -222,7 +222,10 @@ class Reception:
             return None
         if not self._access.admits(hello.role, hello.key):
             wrong = "its key is wrong" if hello.key else "it showed no key"
-            reason = f"{wrong}: the address that the hub printed at its start ends in one, behind a #"
+            reason = (
+                f"{wrong}: the hub's terminal shows one behind the # of its addresses, "
+                "and keys.json in the hub's folder of runs has it"
+            )
             await self._turn_away(link, Farewell.REFUSED, reason)
             return None
         return hello

@@ -2,11 +2,14 @@
 
 import hmac
 import ipaddress
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from urllib.parse import urlsplit
 
 from shared.messages import Role
+
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 
 
 class Rank(IntEnum):
@@ -27,12 +30,12 @@ class Keys:
     operator: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Access:
     """Who may come in.
 
     Args:
-        keys: of this hub.
+        keys: of this hub; they are exchanged if another hub that keeps its runs in the same place was first.
         open: whether others than this machine reach the hub: then edges must show a key too.
         names: host names, in lower case, by which the hub is reached, besides localhost and plain addresses.
     """
@@ -58,6 +61,8 @@ class Access:
         A page elsewhere can have a name of its own lead to this machine ("DNS rebinding"), and its visitors' browsers
         then take the hub for a part of it; but it cannot make them say another name.
         """
+        if not _HOST.fullmatch(host):
+            return False
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:

@@ -338,7 +338,8 @@ class Board:
             case RunStarted():
                 self._begin(fact, now)
             case WaitingForEdges():
-                head.phase, head.needed, head.here = "waiting", fact.needed, fact.here
+                head.needed, head.here = fact.needed, fact.here
+                self._between("waiting")
             case RoundStarted():
                 self._open(fact, now, 0.0, {})
             case RoundReopened():
@@ -404,6 +405,8 @@ class Board:
 
     def _begin(self, fact: RunStarted, now: float) -> None:
         """Begin a run or go on with it: nobody is here yet, and a round that was open is no more."""
+        if self._commit and self._commit.round <= fact.round:
+            self._close_unmeasured(self._commit)
         before = self.state.head
         self.state.head = Head(
             run=fact.run,
@@ -539,6 +542,35 @@ class Board:
             self._thinned = True
         state.rows.append(row)
         self._rows.append(row)
+
+    def _close_unmeasured(self, commit: RoundCommitted) -> None:
+        """Close a round that was committed by a hub that was killed before it could say what came of it."""
+        round = self.state.round
+        if round is None or round.outcome or round.number != commit.round:
+            return
+        ends = {edge: lane.stages[-1][0] for edge, lane in round.lanes.items()}
+        accepted = [lane for edge, lane in round.lanes.items() if ends[edge] is Stage.DONE]
+        weight = sum(lane.weight for lane in accepted)
+        self._close(
+            RoundClosed(
+                round=round.number,
+                attempt=round.attempt,
+                outcome="interrupted",
+                asked=len(round.lanes),
+                answered=len(accepted),
+                late=tuple(edge for edge, end in ends.items() if end not in (*_SETTLED, Stage.AWAY)),
+                left=tuple(edge for edge, end in ends.items() if end is Stage.AWAY),
+                refused={edge: round.lanes[edge].why for edge, end in ends.items() if end is Stage.REFUSED},
+                loss=sum(lane.weight * (lane.loss or 0.0) for lane in accepted) / weight if weight else None,
+                metrics={},
+                evaluated="",
+                best=False,
+                seconds=commit.listened + commit.averaged + commit.saved,
+                bytes_down=sum(lane.down for lane in round.lanes.values()),
+                bytes_up=sum(lane.up for lane in round.lanes.values()),
+                model=commit.model,
+            )
+        )
 
     def _settle(
         self, round: Round, outcome: str, listened: float, late: set[str], *, counts: bool

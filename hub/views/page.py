@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import json
-import mimetypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,6 +17,14 @@ BUILT = Path(__file__).parent.parent / "web" / "dist"
 """Where the page is, once it is built."""
 
 NOT_BUILT = "the page is not built (make page builds it, with Node); everything else works, and so does fedhub watch"
+
+_KINDS = {  # the system may have been told others
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".md": "text/plain; charset=utf-8",
+}
 
 _STRICT = {
     "Content-Security-Policy": (
@@ -42,11 +49,10 @@ class Asset:
     @classmethod
     def of(cls, path: str, body: bytes) -> "Asset":
         """Compress a file, once and for all."""
-        kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
         named_by_content = path.startswith("/assets/")
         headers = {
-            "Content-Type": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind,
-            "ETag": f'"{hashlib.sha256(body).hexdigest()[:16]}"',
+            "Content-Type": _KINDS.get(Path(path).suffix, "application/octet-stream"),
+            "ETag": f'W/"{hashlib.sha256(body).hexdigest()[:16]}"',
             "Cache-Control": "public, max-age=31536000, immutable" if named_by_content else "no-cache",
             "Vary": "Accept-Encoding",
         }
@@ -115,8 +121,9 @@ class Page:
 
     def _measured(self, asked: Asked) -> Answer:
         """Give the metrics: to whoever shows a key, where others reach the hub."""
-        key = asked.headers.get("authorization", "").removeprefix("Bearer ")
-        if self._access.open and self._access.rank(key) is Rank.STRANGER:
+        scheme, _, key = asked.headers.get("authorization", "").partition(" ")
+        known = scheme.lower() == "bearer" and self._access.rank(key.strip()) > Rank.STRANGER
+        if self._access.open and not known:
             reason = "metrics need one of the hub's keys: authorization: Bearer KEY"
             return _plain(HTTPStatus.UNAUTHORIZED, reason, **{"WWW-Authenticate": "Bearer"})
         body, kind = self._metrics()
@@ -125,12 +132,20 @@ class Page:
 
 def _asset(asset: Asset, asked: Asked) -> Answer:
     known = {tag.strip().removeprefix("W/") for tag in asked.headers.get("if-none-match", "").split(",")}
-    if asset.headers["ETag"] in known:
+    if asset.headers["ETag"].removeprefix("W/") in known:
         return _answer(HTTPStatus.NOT_MODIFIED, b"", asset.headers)
-    offers = {offer.partition(";")[0].strip() for offer in asked.headers.get("accept-encoding", "").split(",")}
-    if "gzip" in offers:
+    if _takes_gzip(asked.headers.get("accept-encoding", "")):
         return _answer(HTTPStatus.OK, asset.packed, {**asset.headers, "Content-Encoding": "gzip"})
     return _answer(HTTPStatus.OK, asset.plain, asset.headers)
+
+
+def _takes_gzip(offers: str) -> bool:
+    """Read an Accept-Encoding header (RFC 9110, section 12.5.3)."""
+    for offer in offers.split(","):
+        coding, _, quality = offer.partition(";")
+        if coding.strip().lower() == "gzip":
+            return quality.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
 
 
 def _plain(status: HTTPStatus, sentence: str, **headers: str) -> Answer:

@@ -101,6 +101,8 @@ class Screens:
         self._screens: dict[Screen, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._pause = _EVERY
+        self._whole: bytes | None = None
+        """The board as it was when changes were last shown, once somebody has asked for it."""
         self._ended = False
 
     async def follow(self, follower: Follower, board: Board, heard: Callable[[Stamped], None]) -> None:
@@ -111,7 +113,7 @@ class Screens:
             board: takes the place of the one that was shown.
             heard: is told each fact too, once it is on the board.
         """
-        self.board = board
+        self.board, self._whole = board, None
         for screen in self._screens:
             screen.stale = True
             screen.news.set()
@@ -136,6 +138,7 @@ class Screens:
         if self._timer:
             self._timer.cancel()
             self._timer = None
+        self._whole = None
         if not self._screens:
             self.board.forget_changes()
         elif changes := self.board.changes():
@@ -146,11 +149,14 @@ class Screens:
 
     async def show(self, link: Link[ToHub], rank: Rank) -> None:
         """Show the board to a viewer, and hear its wishes, until it leaves or the hub stops."""
-        if len(self._screens) >= _MOST_SCREENS or self._ended:
+        full = len(self._screens) >= _MOST_SCREENS
+        if self._ended or (full and rank is not Rank.OPERATOR):
             reason = "the hub has stopped" if self._ended else f"{_MOST_SCREENS} others are watching"
             await link.send(Goodbye(code=Farewell.RESTARTING, reason=reason))
             await link.close(1013, reason)
             return
+        if full:
+            self._make_place()
         screen = Screen(link, rank)
         writing = asyncio.create_task(self._write(screen))
         self._screens[screen] = writing
@@ -167,6 +173,13 @@ class Screens:
             for task in (writing, reading):
                 task.cancel()
             await asyncio.gather(writing, reading, return_exceptions=True)
+
+    def _make_place(self) -> None:
+        """Have a guest leave for the operator, who must be able to stop the hub whoever else is looking."""
+        for screen in self._screens:
+            if screen.rank is Rank.GUEST and not screen.farewell:
+                screen.end(Goodbye(code=Farewell.RESTARTING, reason="the operator took this place"))
+                return
 
     async def _write(self, screen: Screen) -> None:
         """Send a viewer what is new, as fast as it takes it."""
@@ -189,11 +202,13 @@ class Screens:
     def _next(self, screen: Screen) -> Frame | None:
         """Give what a viewer is sent next, if there is anything."""
         if screen.stale:
-            self._show_changes()  # or this viewer would see twice what is on the board already
+            if self._whole is None:
+                self._show_changes()  # or this viewer would see twice what is on the board already
+                self._whole = msgspec.msgpack.encode(self.board.state)
             screen.stale = False
             screen.changes.clear()
             may: Literal["watch", "command"] = "command" if screen.rank is Rank.OPERATOR else "watch"
-            return enclose(Shown(what="board", may=may, now=self._now()), [msgspec.msgpack.encode(self.board.state)])
+            return enclose(Shown(what="board", may=may, now=self._now()), [self._whole])
         if screen.answers:
             return screen.answers.popleft()
         return screen.changes.popleft() if screen.changes else None

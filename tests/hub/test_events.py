@@ -10,7 +10,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as some
 
-from hub.events import SCHEMA, EdgeLeft, Fact, Move, Ordered, RoundClosed, Stage, Stamped, from_line, to_line
+from hub.events import (
+    SCHEMA,
+    EdgeLeft,
+    Fact,
+    Move,
+    RoundClosed,
+    Stage,
+    Stamped,
+    WaitingForEdges,
+    from_line,
+    to_line,
+)
 from hub.rules.admission import Code
 from hub.rules.rounds import Outcome
 from hub.views.board import Board, Fate
@@ -26,6 +37,7 @@ WORDS = {
     Stage: "text",
     Action: "text",
     Literal["", "central", "federated"]: "text",
+    Literal["operator", "hub"]: "text",
     float | None: "number or null",
     tuple[str, ...]: "list of text",
     tuple[Move, ...]: "list of moves",
@@ -191,5 +203,5 @@ def test_names_that_are_keys_are_escaped_too() -> None:
 
 
 def test_a_fact_says_all_its_fields() -> None:
-    line = to_line(Stamped(1, 2.0, Ordered(action="pause", round=3)))
-    assert line == '{"seq":1,"time":2.0,"fact":{"event":"Ordered","action":"pause","round":3,"edge":"","seconds":0.0}}'
+    line = to_line(Stamped(1, 2.0, WaitingForEdges(here=0, needed=3)))
+    assert line == '{"seq":1,"time":2.0,"fact":{"event":"WaitingForEdges","here":0,"needed":3}}'

@@ -35,3 +35,10 @@ def test_keys_that_make_no_sense_are_made_anew(tmp_path: Path, text: str) -> Non
 def test_a_folder_that_cannot_be_written_does_not_stop_a_hub(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     keep_keys(tmp_path / "file", keys_of(tmp_path / "file"))
+
+
+def test_of_two_hubs_that_begin_at_once_the_second_takes_the_keys_of_the_first(tmp_path: Path) -> None:
+    one, other = keys_of(tmp_path), keys_of(tmp_path)
+    assert one != other
+    assert keep_keys(tmp_path, one) == keep_keys(tmp_path, other) == one
+    assert [file.name for file in tmp_path.iterdir()] == ["keys.json"]

@@ -16,8 +16,10 @@ from hub.events import (
     Ordered,
     RoundAbandoned,
     RoundClosed,
+    RoundReopened,
     RoundStarted,
     StrangerRefused,
+    UpdateAccepted,
     WaitingForEdges,
     from_line,
 )
@@ -287,3 +289,101 @@ async def test_what_an_edge_did_is_said_before_that_it_left(tmp_path: Path) -> N
         await hub.until(RoundAbandoned)
     kinds = [type(fact) for fact in hub.facts]
     assert kinds.index(EdgesMoved) < kinds.index(EdgeLeft)
+
+
+async def test_an_update_that_was_acknowledged_under_a_longer_deadline_outlives_the_hub(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, wait_for=2, quorum=1.0, deadline=0.3) as hub:
+        async with (
+            viewer(hub.url, operator(hub)) as one,
+            raw_edge(hub.url, "a") as quick,
+            raw_edge(hub.url, "b") as slow,
+        ):
+            task = await quick.train()
+            await slow.train()
+            assert (await one.order("deadline", seconds=60.0)).done
+            with pytest.raises(TimeoutError):  # the first deadline passes, and nobody is asked again
+                await asyncio.wait_for(slow.link.receive(), 0.4)
+            await quick.answer(task)
+            await hub.until(UpdateAccepted, edge="a")
+            hub.die()
+    async with running_hub(tmp_path, resume=hub.folder) as again:
+        reopened = await again.until(RoundReopened)
+        assert isinstance(reopened, RoundReopened)
+        assert reopened.answered == ("a",)
+        assert reopened.seconds > 50
+        async with raw_edge(again.url, "b") as slow:
+            await slow.answer(await slow.train())
+            await again.ended()
+    assert not again.all(RoundAbandoned)
+
+
+async def test_a_deadline_in_which_nobody_can_answer_is_taken_back_and_ends_no_run(tmp_path: Path) -> None:
+    slow = Adder(gate=asyncio.Event())
+    async with running_hub(tmp_path, rounds=1, retries=2) as hub, viewer(hub.url, operator(hub)) as one:
+        await hub.until(WaitingForEdges)
+        assert (await one.order("deadline", seconds=0.001)).done
+        async with edges(agent(hub.url, "a", slow)):
+            back = await hub.until(Ordered, by="hub")
+            assert isinstance(back, Ordered)
+            assert back.seconds == 20.0
+            slow.gate.set()  # type: ignore[union-attr]
+            ended = await hub.ended()
+    assert ended.code == 0
+    assert len(hub.all(RoundAbandoned)) == 3
+    assert all(fact.again for fact in hub.all(RoundAbandoned) if isinstance(fact, RoundAbandoned))
+
+
+async def test_a_deadline_that_has_passed_already_is_refused_where_it_would_void_the_round(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, wait_for=2, quorum=1.0) as hub, viewer(hub.url, operator(hub)) as one:
+        async with raw_edge(hub.url, "a") as quick, raw_edge(hub.url, "b") as slow:
+            await quick.answer(await quick.train())
+            task = await slow.train()
+            refused = await one.order("deadline", seconds=1e-9)
+            assert not refused.done
+            assert "too few have answered" in refused.reason
+            await slow.answer(task)
+            await hub.ended()
+
+
+async def test_a_run_that_is_resumed_with_nobody_here_says_that_it_waits(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, rounds=3) as hub, viewer(hub.url, operator(hub)) as one:
+        async with raw_edge(hub.url, "a") as edge:
+            task = await edge.train()
+            await one.order("pause")
+            await edge.answer(task)
+            await one.until(lambda state: state.head.phase == "paused")
+        await one.until(lambda state: state.head.here == 0)
+        assert (await one.order("resume")).done
+        await one.until(lambda state: state.head.phase == "waiting" and state.head.needed == 1)
+
+
+@pytest.mark.parametrize("order", [Order(action="pause", seconds=float("inf"), edge="x" * 200), Order(action="resume")])
+async def test_what_an_order_says_besides_is_not_passed_on(tmp_path: Path, order: Order) -> None:
+    async with running_hub(tmp_path, wait_for=2) as hub, viewer(hub.url, operator(hub)) as one:
+        await hub.until(WaitingForEdges)
+        await one.link.send(order)
+        assert await hub.until(Ordered) == Ordered(action=order.action, round=0)
+
+
+async def test_metrics_that_are_too_large_to_be_added_are_left_out(tmp_path: Path) -> None:
+    measures = Adder(examples=1000, metrics=lambda model: {"accuracy": 0.5, "big": 1e308})
+    async with running_hub(tmp_path, rounds=1, wait_for=1, holdout=0.5) as hub, edges(agent(hub.url, "a", measures)):
+        await hub.ended()
+    assert [row.metrics for row in board_of(hub.folder).state.rows] == [{"accuracy": 0.5}]
+
+
+async def test_the_operator_gets_in_however_many_are_looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.views.screens._MOST_SCREENS", 2)
+    async with running_hub(tmp_path, wait_for=2) as hub, viewer(hub.url, guest(hub)) as first:
+        await hub.until(WaitingForEdges)
+        await first.until(lambda state: True)
+        async with viewer(hub.url, guest(hub)) as second:
+            await second.until(lambda state: True)
+            async with viewer(hub.url, guest(hub)) as third:
+                assert "others are watching" in (await third.link.receive()).message.reason  # type: ignore[union-attr]
+            async with viewer(hub.url, operator(hub)) as one:
+                await one.until(lambda state: True)
+                assert (await one.order("pause")).done
+                await first.to_the_end()
+                assert first.goodbye is not None
+                assert "operator" in first.goodbye.reason

@@ -43,7 +43,17 @@ def test_plain_addresses_and_the_names_of_the_hub_are_ours(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", "evil.example:8765", "127.0.0.1.evil.example", "[::1", "hub.local.evil.example", "[a]"]
+    "host",
+    [
+        "",
+        "evil.example:8765",
+        "127.0.0.1.evil.example",
+        "[::1",
+        "hub.local.evil.example",
+        "[a]",
+        "127.0.0.1, evil.example",
+        "evil.example@127.0.0.1",
+    ],
 )
 def test_any_other_name_is_not_ours(host: str) -> None:
     assert not OPEN.is_ours(host)

@@ -34,6 +34,13 @@ def test_nonsense_is_no_deadline(seconds: float) -> None:
     assert "no deadline" in unable(Order(action="deadline", seconds=seconds), None, here=False)
 
 
+def test_a_deadline_that_has_passed_is_refused_only_where_it_would_void_what_is_in() -> None:
+    order = Order(action="deadline", seconds=1.0)
+    assert unable(order, a_round(answered=1), here=False, elapsed=0.9) == ""
+    assert "2.0 s old" in unable(order, a_round(answered=1), here=False, elapsed=2.0)
+    assert unable(order, a_round(answered=2), here=False, elapsed=2.0) == ""
+
+
 def test_only_who_is_here_can_be_sent_away() -> None:
     assert unable(Order(action="drop", edge="x"), None, here=False) == "no edge of that name is here"
     assert unable(Order(action="drop", edge="a"), None, here=True) == ""

@@ -310,3 +310,21 @@ def test_time_does_not_run_backwards_in_a_lane() -> None:
     spent: dict[Stage, float] = {}
     assert lane.spend(3.0, spent) == 1.0
     assert spent == {Stage.WAITING: 2.0, Stage.UPLOADING: 1.0}
+
+
+def test_a_round_that_was_committed_by_a_hub_that_was_killed_while_it_measured_is_not_lost() -> None:
+    facts = [
+        EdgeJoined(edge="a", role="trainer", agent="", examples=1, data_bytes=1, here=1),
+        RoundStarted(round=1, attempt=1, cohort=("a", "b"), goal=2, quorum=1, seconds=5.0),
+        UpdateAccepted(round=1, edge="a", examples=1, weight=3, loss=0.5, seconds=1.0, nbytes=100),
+        RoundCommitted(round=1, model="m", listened=5.0, averaged=0.1, saved=0.1),
+        RunStarted(
+            run="r", name="n", algorithm="fedavg", parameters=1, model_bytes=4, model="m", round=1, rounds=3, metric="x"
+        ),
+    ]
+    board = Board.of(Stamped(number, 100.0 + number, fact) for number, fact in enumerate(facts))
+    (row,) = board.state.rows
+    assert (row.number, row.outcome, row.answered, row.late, row.loss) == (1, "interrupted", 1, 1, 0.5)
+    assert board.state.edges["a"].weight == 3
+    assert board.state.bars["a"] == [("accepted", 1.0)]
+    assert board.past(1) is not None
