@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hub.aggregation.robust.rows import Means, Rows, Wide
+from hub.aggregation.robust.means import Means
+from hub.aggregation.robust.rows import Rows, Wide
 from hub.aggregation.robust.rule import Rule, at_least
 
 

@@ -17,8 +17,9 @@ from shared.tensors import Array
 class Bulyan(Rule):
     """[x]_j = 1/beta sum of the beta values [x_i]_j, i in S, closest to the median of [x_i]_j, i in S.
 
-    S holds theta = n - 2f updates: Krum's choice is taken out and put into S until they are that many; beta = theta - 2f.
-    El Mhamdi, Guerraoui, Rouault 2018, "The Hidden Vulnerability of Distributed Learning in Byzantium", section 4.
+    S holds theta = n - 2f updates: Krum's choice is taken out and put into S until they are that many; and
+    beta = theta - 2f. El Mhamdi, Guerraoui, Rouault 2018, "The Hidden Vulnerability of Distributed Learning in
+    Byzantium", section 4.
     An update close to all others may still hide one harmful number among a million, so Krum alone is not enough. Needs
     n >= 4f + 3; from fewer updates, the largest f is taken that they allow.
 
@@ -45,7 +46,8 @@ class Bulyan(Rule):
 
 def _selected(rows: Rows, f: int) -> list[int]:
     distances = Distances.between(rows)
-    remaining, selected = list(range(rows.count)), []
+    remaining = list(range(rows.count))
+    selected: list[int] = []
     while len(selected) < rows.count - 2 * f:
         (best,) = distances.most_central(remaining, neighbours=neighbours(len(remaining), f), count=1)
         remaining.remove(best)

@@ -12,10 +12,10 @@ from hub.aggregation.robust.rule import Rule, at_least
 class CentredClipping(Rule):
     """v <- v + 1/n sum_i (x_i - v) min(1, tau / ||x_i - v||), so many times.
 
-    Karimireddy, He, Jaggi 2021, "Learning from History for Byzantine Robust Optimization", Algorithm 2. The paper begins
-    with what the last round gave, for updates that carry the momentum of their edges; here edges send how far they moved
-    in this round alone, and v begins with 0, the model that all of them began with. Where data differ from edge to
-    edge, put it behind `Bucketing`.
+    Karimireddy, He, Jaggi 2021, "Learning from History for Byzantine Robust Optimization", Algorithm 2. The paper
+    begins with what the last round gave, for updates that carry the momentum of their edges; here edges send how far
+    they moved in this round alone, and v begins with 0, the model that all of them began with. Where data differ from
+    edge to edge, put it behind `Bucketing`.
 
     The paper's tau suits gradients and has no meaning for another model's steps. Without a tau each step takes the
     median of ||x_i - v||, so that half of the edges are clipped, and the rule scales as the updates do.

@@ -14,9 +14,9 @@ class GeometricMedian(Rule):
     """argmin_v sum_i a_i ||v - x_i||, by steps v <- sum_i b_i x_i / sum_i b_i with b_i = a_i / max(nu, ||v - x_i||).
 
     Pillutla, Kakade, Harchaoui 2022, "Robust Aggregation for Federated Learning", Algorithm 2, the smoothed Weiszfeld
-    algorithm; nu = 1e-6 and three steps are theirs. As in the paper a_i = n_k / n, so here examples count: hostile edges
-    must have less than half of them, which the hub's cap on claims (ten times the median) does not promise. With
-    `weighted = False` all edges count alike, and fewer than half of them may be hostile.
+    algorithm; nu = 1e-6 and three steps are theirs. As in the paper a_i = n_i / n, so here examples count: hostile
+    edges must have less than half of them, which the hub's cap on claims (ten times the median) does not promise.
+    With `weighted = False` all edges count alike, and fewer than half of them may be hostile.
 
     The first v is the coordinate median: near the honest updates even if others are at 1e30, which steps from their
     mean would leave by a constant factor each. A step reads all updates twice, 0.4 s for 50 of 1.66 M parameters.

@@ -50,7 +50,7 @@ class Kept:
             start += array.size
         self.rows.append(row)
         self.weights.append(weight)
-        self.prints.append(xxhash.xxh3_128_digest(row))
+        self.prints.append(xxhash.xxh3_128_digest(row.data))
         for name, arrays in self.others.items():
             arrays.append(update[name].copy())
 
@@ -116,4 +116,5 @@ def lower_median(arrays: Sequence[Array], tensor: TensorSpec) -> Array:
     A counter's largest value, which the mean takes, could be chosen by a single hostile edge.
     """
     stacked = np.sort(np.stack(arrays), axis=0)
-    return stacked[(len(arrays) - 1) // 2].reshape(tensor.shape)
+    middle: Array = stacked[(len(arrays) - 1) // 2 :][:1]
+    return middle.reshape(tensor.shape)

@@ -43,49 +43,6 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Means:
-    """Rows of which each is the mean of some others: nothing is stored, each block is made when it is read.
-
-    A product with ones and zeros is exact, so that a fused multiply-add rounds like an addition, and the sum over a few
-    dozen rows goes from the first to the last: BLAS gives the bits of a plain loop here, in a fifth of the time. Blocks
-    have the same shape whoever reads them; a test holds them against the loop.
-    """
-
-    rows: Rows
-    members: NDArray[np.bool_]
-    """[i, j]: whether the old row j is part of the new row i. Each new row has at least one."""
-
-    @property
-    def count(self) -> int:
-        """One for each row of `members`."""
-        return len(self.members)
-
-    @property
-    def size(self) -> int:
-        """As before."""
-        return self.rows.size
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """As before: for sorting, a mean of float32 is rounded to float32 again (6e-8 of it), in half the time."""
-        return self.rows.dtype
-
-    @property
-    def weights(self) -> Wide:
-        """One each: a mean that mixes edges stands for nobody's examples."""
-        return np.ones(self.count)
-
-    def read(self, start: int, into: Array) -> None:
-        """Mix a block in float64."""
-        wide = np.empty((self.rows.count, into.shape[1]))
-        self.rows.read(start, wide)
-        ones = self.members.astype(np.float64)
-        mixed = ones @ wide
-        mixed *= 1.0 / ones.sum(axis=1, keepdims=True)
-        into[...] = mixed
-
-
-@dataclass(frozen=True)
 class Chosen:
     """Some of the rows."""
 
