@@ -23,7 +23,7 @@ class Bulyan(Rule):
     An update close to all others may still hide one harmful number among a million, so Krum alone is not enough. Needs
     n >= 4f + 3; from fewer updates, the largest f is taken that they allow.
 
-    As updates are taken out, fewer than Krum asks for remain; each looks at r - f - 2 of the r that do, and at one at
+    As updates are taken out, fewer than Krum asks for remain; each looks at r - f - 2 of the r that do, and at two at
     least. The median of an even number is the mean of the two in the middle, and of two values that are equally far
     from it the lower counts.
     """

@@ -73,5 +73,5 @@ def withstood(f: int, count: int) -> int:
 
 
 def neighbours(count: int, f: int) -> int:
-    """Give n - f - 2, and at least one."""
-    return max(1, count - f - 2)
+    """Give n - f - 2, and at least two: with one, the two closest to each other would always score the same."""
+    return max(2, count - f - 2)

@@ -44,8 +44,8 @@ def cases() -> list[dict]:
 def expected(rows: np.ndarray, f: int) -> dict[str, list[float]]:
     """What byzfl makes of them.
 
-    Its Krum sums over the n - f - 1 nearest others, Blanchard's over n - f - 2: so f + 1 there is f here, for the scores;
-    its Multi-Krum then averages n - f - 1.
+    Its Krum sums over the n - f - 1 nearest others, Blanchard's over n - f - 2: so f + 1 there has the scores of f
+    here, and its Multi-Krum then averages n - f - 1.
     """
     radius = float(np.median(np.linalg.norm(rows, axis=1)))
     answers = {
