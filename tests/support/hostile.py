@@ -25,6 +25,7 @@ RULES: dict[str, Rule] = {
     "nnm": NearestNeighbourMixing(f=2),
     "nnm + krum": NearestNeighbourMixing(f=2, rule=Krum(f=2)),
     "bucketing": Bucketing(rule=Krum(f=2)),
+    "bucketing + geometric median": Bucketing(rule=GeometricMedian(steps=10)),
     "bucketing + centred clipping": Bucketing(rule=CentredClipping(tau=1.0), size=3),
 }
 

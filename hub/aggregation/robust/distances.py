@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 
-from hub.aggregation.robust.panels import Panels
+from hub.aggregation.robust.panels import Panels, tiles
 from hub.aggregation.robust.rows import Rows, Wide
 
 _BLOCK = 4_096
@@ -35,16 +36,20 @@ class Distances:
         """Bound all of them."""
         gram = np.zeros((rows.count, rows.count))
         panels = Panels(rows, rows.size)
+        groups = tiles(rows.count, by=panels.width * min(rows.count, panels.width))
         for start in range(0, rows.size, panels.block):
             panels.read(start, min(start + panels.block, rows.size))
-            stacked = panels.stacked
-            gram += np.add.reduce(stacked @ stacked.swapaxes(1, 2))
+            for some, others in combinations_with_replacement(groups, 2):
+                part = np.add.reduce(panels.stacked[:, some] @ panels.stacked[:, others].swapaxes(1, 2))
+                gram[some, others] += part
+                if some is not others:
+                    gram[others, some] += part.T
         squares = np.diagonal(gram)
         estimate = squares[:, None] + squares[None, :] - 2.0 * gram
         # A sum is wrong by at most as many roundings of the sum of its terms' sizes as additions lie on any way to it:
         # within a panel, over panels, over blocks. Of products these sizes sum to the product of the norms at most.
         # Four times that covers the norms, the subtraction, and what the exact sums round themselves.
-        terms = panels.terms + panels.block / panels.terms + 2 * rows.size / _BLOCK + 64
+        terms = panels.width + panels.block / panels.width + 2 * rows.size / _BLOCK + 64
         norms = np.sqrt(squares)
         error = 4.0 * terms * _ROUNDING * (norms[:, None] + norms[None, :]) ** 2 + 1e-300
         low, high = np.maximum(estimate - error, 0.0), estimate + error

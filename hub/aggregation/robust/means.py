@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hub.aggregation.robust.panels import Panels, stacked
+from hub.aggregation.robust.panels import Panels, stacked, tiles
 from hub.aggregation.robust.rows import Rows, Wide
 from shared.tensors import Array
 
@@ -53,6 +53,7 @@ class Means:
         for at in range(0, into.shape[1], panels.block):
             there = into[:, at : at + panels.block]
             panels.read(start + at, start + at + there.shape[1])
-            np.matmul(ones, panels.stacked, out=stacked(mixed, panels.terms))
+            for some in tiles(self.count, by=self.rows.count * panels.width):
+                np.matmul(ones[some], panels.stacked, out=stacked(mixed, panels.width)[:, some])
             mixed *= shares
             there[...] = mixed[:, : there.shape[1]]

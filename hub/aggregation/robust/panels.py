@@ -12,6 +12,7 @@ _ALONE = 2**18
 Its threads wait for each other by spinning. On two cores that others used as well, products of whole blocks took
 between 0.1 s and 100 s for 50 rows of 1.66 M numbers, and so small ones always 0.13 s to 0.17 s.
 """
+_NARROWEST = 64  # where there are so many rows that products get narrower, groups of rows are multiplied
 
 
 class Panels:
@@ -23,22 +24,28 @@ class Panels:
     def __init__(self, rows: Rows, most: int) -> None:
         """Take memory for `most` numbers of each row, or fewer."""
         self.rows = rows
-        width = max(8, _ALONE // rows.count**2)
+        width = min(_BLOCK, max(_NARROWEST, _ALONE // rows.count**2))
         panels = max(1, -(-min(most, _BLOCK) // width))
         self.wide: Wide = np.zeros((rows.count, panels * width))
         self.block = self.wide.shape[1]
-        self.terms = width
-        """How many products one panel adds up, where rows are multiplied by rows."""
+        self.width = width
+        """Numbers of each row in a panel."""
 
     @property
     def stacked(self) -> Wide:
         """The panels, each rows x width."""
-        return stacked(self.wide, self.terms)
+        return stacked(self.wide, self.width)
 
     def read(self, start: int, stop: int) -> None:
         """Fill with the numbers from `start` to `stop`, no more than a block."""
         self.rows.read(start, self.wide[:, : stop - start])
         self.wide[:, stop - start :] = 0.0
+
+
+def tiles(count: int, *, by: int) -> list[slice]:
+    """Cut `count` rows into groups whose products with `by` numbers a row, for each of them, stay in one thread."""
+    most = max(1, _ALONE // by)
+    return [slice(first, min(first + most, count)) for first in range(0, count, most)]
 
 
 def stacked(wide: Wide, width: int) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from hub.aggregation.robust.distances import Distances
 from hub.aggregation.robust.kept import Ordered
 from hub.aggregation.robust.krum import MultiKrum
 from hub.aggregation.robust.means import Means
-from hub.aggregation.robust.rows import squared_distances_to, weighted_sum
+from hub.aggregation.robust.rows import Chosen, squared_distances_to, weighted_sum
 from shared.tensors import Array
 from tests.support.hostile import of_rows
 
@@ -127,6 +127,15 @@ def test_no_number_is_lost_where_blocks_meet() -> None:
         assert np.allclose(Distances.between(ordered(rows)).low, direct, rtol=1e-9)
 
 
+def test_some_of_the_rows_keep_their_numbers_and_their_weights() -> None:
+    rows = np.arange(12.0).reshape(4, 3)
+    some = Chosen(Ordered(tuple(rows), np.array([5.0, 6.0, 7.0, 8.0])), [0, 3])
+    into = np.empty((2, 2), np.float32)
+    some.read(1, into)
+    assert (some.count, some.size, some.dtype, some.weights.tolist()) == (2, 3, np.float64, [5.0, 8.0])
+    assert into.tolist() == [[1.0, 2.0], [10.0, 11.0]]
+
+
 def test_the_number_of_threads_of_blas_changes_no_bit() -> None:
     program = (
         "import numpy as np\n"
@@ -146,10 +155,18 @@ def test_the_number_of_threads_of_blas_changes_no_bit() -> None:
     assert len(printed) == 1
 
 
-def test_panels_are_no_larger_than_one_thread_takes() -> None:
-    for count in (1, 10, 50, 180):
-        rows = ordered(np.zeros((count, 5_000), np.float32))
-        assert panels.Panels(rows, 5_000).terms * count**2 <= 2**18
+def test_products_are_no_larger_than_one_thread_takes() -> None:
+    for count in (1, 10, 50, 64, 65, 180, 5_000):
+        width = panels.Panels(ordered(np.zeros((count, 100), np.float32)), 100).width
+        largest = max(group.stop - group.start for group in panels.tiles(count, by=count * width))
+        assert largest == 1 or largest * count * width <= 2**18
+
+
+@pytest.mark.parametrize("count", [63, 64, 65, 130])
+def test_many_rows_are_multiplied_in_groups(count: int) -> None:
+    rows = np.random.default_rng(count).normal(size=(count, 300)).astype(np.float32)
+    direct = ((rows[:, None].astype(np.float64) - rows[None]) ** 2).sum(axis=2)
+    assert np.allclose(Distances.between(ordered(rows)).low, direct, rtol=1e-9)
 
 
 def test_it_makes_no_difference_whether_blas_rounds_up_or_down(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,6 +278,7 @@ def test_rules_say_how_many_updates_their_promise_takes() -> None:
         "nnm": 5,
         "nnm + krum": 7,
         "bucketing": 13,
+        "bucketing + geometric median": 1,
         "bucketing + centred clipping": 1,
     }
     assert MultiKrum(f=1, m=9).needs == 9
