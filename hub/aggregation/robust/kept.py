@@ -23,6 +23,8 @@ class Kept:
     """
 
     dtype: np.dtype[Any]
+    floats: tuple[str, ...]
+    """The tensors of a row, in order."""
     rows: list[Array] = field(default_factory=list)
     weights: list[int] = field(default_factory=list)
     prints: list[bytes] = field(default_factory=list)
@@ -37,12 +39,13 @@ class Kept:
         wide = any(tensor.dtype == "float64" for tensor in tensors)
         return cls(
             np.dtype(np.float64 if wide else np.float32),
+            tuple(tensor.name for tensor in tensors if tensor.is_float),
             others={tensor.name: [] for tensor in tensors if not tensor.is_float},
         )
 
     def add(self, update: Tensors, weight: int) -> None:
         """Copy an update: its own memory is wanted for the next one."""
-        floats = [array for name, array in update.items() if name not in self.others]
+        floats = [update[name] for name in self.floats]
         row = np.empty(sum(array.size for array in floats), self.dtype)
         start = 0
         for array in floats:
