@@ -16,7 +16,8 @@ class Bucketing(Rule):
     Karimireddy, He, Jaggi 2022, "Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing", Algorithm 1. What
     differs between honest edges becomes smaller by averaging; f hostile updates spoil at most f buckets of fewer, so
     the other rule must withstand them among those: with buckets of 2, less than a quarter of the updates may be hostile
-    (3 of 10, sign-flipped, spoiled most of 5 buckets: 38 % on MNIST, where centred clipping alone reaches 96 %). The order is that of the updates' hashes: random, and the same again
+    (3 of 10, sign-flipped, spoiled most of 5 buckets: 38 % on MNIST, where centred clipping alone reaches 96 %). The
+    order is that of the updates' hashes: random, and the same again
     when a round is computed again. The last bucket may hold fewer.
     """
 
