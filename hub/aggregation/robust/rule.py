@@ -1,0 +1,59 @@
+"""What the robust rules have in common: they keep a round's updates, and combine them when all are there."""
+
+from typing import Protocol
+
+from hub.aggregation.robust.kept import LARGEST, Kept
+from hub.aggregation.robust.rows import Rows, Wide
+from shared.errors import ConfigError, NothingAccumulated
+from shared.tensors import Tensors
+
+
+class Rule(Protocol):
+    """An aggregation that is told by `combine` alone.
+
+    Rules combine what edges send (how far their models moved), as float32 rows with all arithmetic in float64. They
+    ignore how many examples an edge claims, as a hostile one would claim many, unless they say otherwise. Of integer
+    tensors the lower median is taken, which of booleans is what most say.
+
+    `f` is how many hostile updates a rule withstands. That takes `needs` updates; from fewer, a rule withstands as many
+    as it can from so few, rather than end a run on a bad day. Whoever wants the promise sets the quorum to `needs`.
+    """
+
+    @property
+    def needs(self) -> int:
+        """The fewest updates with which the rule keeps its promise."""
+        ...
+
+    def combine(self, rows: Rows) -> Wide:
+        """Give one row for all rows, of which there is at least one."""
+        ...
+
+    def fits(self, examples: int, magnitude: float, *, updates: int) -> bool:
+        """Tell whether a float32 can hold it: nothing else can go wrong, and examples do not count."""
+        return magnitude <= LARGEST
+
+    def init(self, model: Tensors) -> Kept:
+        """Start with no update."""
+        return Kept.nothing(model)
+
+    def accumulate(self, state: Kept, update: Tensors, weight: int, *, largest: float) -> Kept:
+        """Keep a copy of the update."""
+        state.add(update, weight)
+        return state
+
+    def finalize(self, state: Kept, model: Tensors) -> Tensors:
+        """Combine what was kept."""
+        if not state.rows:
+            raise NothingAccumulated("a robust rule was asked to combine no updates")
+        return state.tensors(self.combine(state.in_order()), model)
+
+
+def at_least(least: float, /, **settings: float) -> None:
+    """Refuse settings that are too small.
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    for name, value in settings.items():
+        if not value >= least:
+            raise ConfigError(f"algorithm: {name} = {value} cannot be; it is at least {least}")
