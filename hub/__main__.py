@@ -18,7 +18,7 @@ from rich.console import Console, RenderableType
 from hub.config import FILE, HELP, Layer, Settings, from_app, from_environment, from_file, resolve
 from shared import __version__
 from shared.console import command_line, pairs, result, run, say, stop_signals, until_stopped
-from shared.errors import ConfigError, ExitCode, FedhubError
+from shared.errors import ConfigError, ExitCode, FedhubError, LinkClosed
 
 cli = command_line(
     "fedhub", version=__version__, help="A hub that trains one model on many edges' data, which never leaves them."
@@ -45,7 +45,11 @@ Flags = make_dataclass(
 Flags.__module__ = __name__  # Python 3.11 says "types", and cyclopts does not look into what is built in
 
 Chosen = Annotated[Flags, Parameter(name="*", group="Settings")]  # type: ignore[valid-type]  # made above
-AppName = Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist")]
+_APPS = "your app file, or digits, mnist, fashion_mnist"
+AppName = Annotated[str, Parameter(help=_APPS, show_default=False)]
+RunName = Annotated[
+    str, Parameter(help="run folder, or its name in the folder of runs [the newest]", show_default=False)
+]
 Set = Annotated[
     list[str],
     Parameter(name="--set", negative="", show_default=False, help="text option for the app, like net=cnn; repeatable"),
@@ -98,7 +102,7 @@ def serve(
 
 @cli.command
 def demo(
-    app: AppName = "digits",
+    app: Annotated[str, Parameter(help=f"{_APPS} [digits]", show_default=False)] = "digits",
     *,
     edges: Annotated[int, Parameter(help="how many simulated edges")] = 10,
     profile: Annotated[str, Parameter(help="kinds of devices, in turn")] = "laptop:7,slow:2,flaky:1",
@@ -141,8 +145,15 @@ def watch(
     """Follow a running hub from anywhere: its board on a terminal, else its log."""
     from hub.views.watch import key_for
     from hub.views.watch import watch as follow
+    from shared.link import websocket_url
 
-    asyncio.run(until_stopped(follow(url, key=key_for(url, _runs(runs)), log=log)))
+    try:
+        asyncio.run(until_stopped(follow(url, key=key_for(url, _runs(runs)), log=log)))
+    except LinkClosed as closed:
+        why = f" ({closed.reason})" if closed.reason else ""
+        raise FedhubError(
+            f"lost the hub at {websocket_url(url)}{why}. Is it still running? Then try the same again"
+        ) from None
 
 
 @cli.command(name="runs")
@@ -167,7 +178,7 @@ def list_runs(
 
 @cli.command(name="show")
 def show_run(
-    run: Annotated[str, Parameter(help="run folder, or its name in the folder of runs [the newest]")] = "",
+    run: RunName = "",
     *,
     runs: RunsFolder = None,
     json_: Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="all, in a line")] = False,
@@ -185,11 +196,13 @@ def show_run(
 
 @cli.command
 def replay(
-    run: Annotated[str, Parameter(help="run folder, or its name in the folder of runs [the newest]")] = "",
+    run: RunName = "",
     *,
-    speed: Annotated[float, Parameter(help="how many times as fast as it was; 0 goes to its end at once")] = 1.0,
-    lan: Annotated[bool, Parameter(negative="", help=HELP["lan"], show_default=False)] = False,
-    port: Annotated[int, Parameter(help=HELP["port"])] = 0,
+    speed: Annotated[
+        float, Parameter(help="how many times as fast as it was; 0 goes to its end at once [1]", show_default=False)
+    ] = 1.0,
+    lan: Annotated[bool | None, Parameter(help=HELP["lan"], show_default=False)] = None,
+    port: Annotated[int | None, Parameter(help=f"{HELP['port']} [0, unless set elsewhere]", show_default=False)] = None,
     runs: RunsFolder = None,
 ) -> None:
     """Open the live page on a run that is over, and let it happen again."""
@@ -198,9 +211,9 @@ def replay(
     from hub.replay import Replay
     from hub.views.archive import find
 
-    folder = _runs(runs)
-    settings = resolve(Layer("flag", {"lan": lan, "port": port, "runs": str(folder)})).settings
-    asyncio.run(until_stopped(Replay(find(run, folder), settings, speed=speed).serve()))
+    flags = Flags(lan=lan, port=port, runs=str(runs) if runs else None)
+    settings = resolve(*_layers(flags, None), Layer("replay", {"port": 0})).settings  # beside a hub, if there is one
+    asyncio.run(until_stopped(Replay(find(run, Path(settings.runs)), settings, speed=speed).serve()))
 
 
 @cli.command
@@ -288,6 +301,11 @@ def _tell(what: Callable[[Console], RenderableType]) -> None:
 def _serve(wishes: Any, *, compare: bool, json_: bool) -> ExitCode:
     """Play a run, and say at its end what came of it."""
     from hub.server import Ended, Hub
+
+    if trackers := resolve(*wishes.layers).settings.trackers:
+        from hub.views.trackers import check_trackers
+
+        check_trackers(trackers)  # before anything is opened or made
 
     async def life() -> Ended | None:
         hub = Hub(wishes)

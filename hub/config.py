@@ -205,7 +205,13 @@ def from_app(values: Mapping[str, Any], app: str) -> Layer:
     return Layer(app, values)
 
 
-_WORDS = {"`int`": "a whole number", "`float`": "a number", "`str`": "text", "`float | null`": "a number"}
+_WORDS = {
+    "`bool`": "true or false",
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`str`": "text",
+    "`float | null`": "a number",
+}
 
 
 def _checked(name: str, value: Any, layer: Layer) -> Any:

@@ -34,7 +34,7 @@ def result(line: str) -> None:
 def size(nbytes: float) -> str:
     """Write a number of bytes as people read it: `9.7 kB`."""
     unit = "B"
-    for larger in ("kB", "MB", "GB"):
+    for larger in ("kB", "MB", "GB", "TB"):
         if nbytes < 1000:
             break
         nbytes, unit = nbytes / 1000, larger
@@ -100,7 +100,8 @@ def run(app: App, arguments: list[str] | None = None) -> ExitCode:
         )
         return ExitCode(code or 0)
     except CycloptsError as error:
-        say(f"{name}: {printable(str(error)).strip()}\nTry: {name} --help")
+        typed = " ".join([name, *(error.command_chain or ())])
+        say(f"{name}: {printable(str(error)).strip()}\nTry: {typed} --help")
         return ExitCode.USAGE
     except FedhubError as error:
         say(f"{name}: {printable(str(error))}")

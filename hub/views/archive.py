@@ -17,7 +17,7 @@ from shared.errors import ConfigError
 
 _EVENTS, _JOURNAL, _CONFIG, _MODEL = "events.jsonl", "journal.sqlite", "config.json", "model.safetensors"
 _LONGEST = 16 * 2**20  # bytes of a line: the cohort of a round with 100,000 edges takes half of that
-_GIST: tuple[type[Fact], ...] = (RunStarted, RoundClosed, RoundAbandoned, RunEnded)
+_GIST: tuple[type[Fact], ...] = (RunStarted, RoundClosed, RoundAbandoned, RunEnded, Missed)
 _SHARES = (0.95, 0.9, 0.75, 0.5, 0.25)
 
 Standing = Literal["finished", "resumable", "running", "damaged"]
@@ -48,6 +48,8 @@ class Kept(msgspec.Struct, kw_only=True):
     """In which a hub worked on it."""
     bytes_down: int = 0
     bytes_up: int = 0
+    missed: int = 0
+    """Facts that its record lacks."""
 
 
 class Story(msgspec.Struct):
@@ -218,6 +220,8 @@ def _add_up(folder: Path, kept: Kept) -> None:
                     kept.best, kept.best_round = fact.metrics.get(kept.metric), fact.round
             case RunEnded():
                 kept.rounds, kept.standing = fact.rounds, "finished" if fact.finished else "resumable"
+            case Missed():
+                kept.missed += fact.count
             case _:
                 pass
         if isinstance(fact, RoundClosed | RoundAbandoned):

@@ -39,12 +39,18 @@ from shared.messages import Role
 _STRANGERS_SHOWN = 20  # of each second
 
 
-async def follow_log(follower: Follower, style: str) -> None:
-    """Write the log to stderr until the feed ends: `pretty`, `json`, or `auto`, which is pretty on a terminal only."""
+async def follow_log(follower: Follower, style: str, *, own: bool = True) -> None:
+    """Write the log to stderr until the feed ends.
+
+    Args:
+        follower: gives the facts.
+        style: `pretty`, `json`, or `auto`, which is pretty on a terminal only.
+        own: whether this is the hub's own terminal, where a Ctrl-C stops it.
+    """
     console = Console(stderr=True, highlight=False)
     try:
         if style == "pretty" or (style == "auto" and console.is_terminal):
-            await log_pretty(follower, console)
+            await log_pretty(follower, console, own=own)
         else:
             await log_json(follower)
     except (OSError, SystemExit):  # the latter is rich's answer to a closed pipe
@@ -58,9 +64,9 @@ async def log_json(follower: Follower) -> None:
         say(to_line(stamped))
 
 
-async def log_pretty(follower: Follower, console: Console) -> None:
+async def log_pretty(follower: Follower, console: Console, *, own: bool = True) -> None:
     """Write a line a round to `console`, until the feed ends."""
-    with PrettyLog(console) as log:
+    with PrettyLog(console, own=own) as log:
         async for stamped in follower:
             log.take(stamped)
 
@@ -68,8 +74,9 @@ async def log_pretty(follower: Follower, console: Console) -> None:
 class PrettyLog:
     """Facts as lines for people; on a terminal, with a bar for the round that runs."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, own: bool = True) -> None:
         self._console = console
+        self._own = own
         self._metric = "accuracy"
         self._came: list[str] = []
         self._went: dict[str, str] = {}
@@ -156,7 +163,7 @@ class PrettyLog:
             case Ordered():
                 self._say(fact, "yellow")
             case StopRequested():
-                self._say(fact)
+                self._say(fact, more=" (again to stop at once)" if self._own else "")
             case RunEnded():
                 self._stop_bar()
                 self._say(fact)
@@ -222,10 +229,10 @@ class PrettyLog:
             self._bar.remove_task(self._task)
             self._task = None
 
-    def _say(self, fact: Fact, style: str = "") -> None:
-        """Say a fact in the words that all views use."""
+    def _say(self, fact: Fact, style: str = "", more: str = "") -> None:
+        """Say a fact in the words that all views use, and what else there is to say here."""
         if said := sentence(fact, self._metric):
-            self._line(said.text, style)
+            self._line(said.text + more, style)
 
     def _line(self, text: str, style: str = "") -> None:
         self._console.print(Text(printable(text), style), soft_wrap=True)

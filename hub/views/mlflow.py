@@ -11,7 +11,7 @@ from pathlib import Path
 _UNLESS_SET_OTHERWISE = {
     "MLFLOW_ALLOW_FILE_STORE": "true",  # a folder is the one local store that mlflow-skinny has without a database
     "MLFLOW_DISABLE_TELEMETRY": "true",  # it would report to its makers; whoever runs a hub was not asked
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # a hub that ends waits for its views, and shall not wait for 15 minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # a server that hangs shall be known as one before long, not after 15 minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
 }
 for _name, _value in _UNLESS_SET_OTHERWISE.items():

@@ -12,8 +12,8 @@ from rich.text import Text
 from hub.events import Stage
 from hub.views.archive import Kept, Standing, Story
 from hub.views.board import Edge, Fate, State
-from hub.views.terminal import BAD, DIM, GOOD, STAGES, WARN, clock, loss_of, safe, share_of, took, waste
-from hub.views.words import number
+from hub.views.terminal import BAD, DIM, GOOD, STAGES, WARN, clock, loss_of, safe, share_of, waste, work
+from hub.views.words import gaps, number, percent, took
 from shared.console import size
 from shared.messages import Role
 
@@ -32,6 +32,7 @@ def table_of(runs: Iterable[Kept], width: int) -> Table:
     table = _Table(*compress(columns, shown))
     for kept in runs:
         standing = f"{kept.standing}: {kept.why}" if kept.why else kept.standing
+        standing += f" · {gaps(kept.missed)}" if kept.missed else ""
         cells: tuple[str | Text, ...] = (
             Text(safe(kept.name), "bold"),
             clock(kept.began, _DAY if wide else _SHORT_DAY) if kept.began else "",
@@ -64,6 +65,8 @@ def report(story: Story) -> Group:
     ]
     if kept.why:
         parts.append(Text(safe(kept.why), BAD))
+    if state.head.missed:
+        parts.append(Text(f"{gaps(state.head.missed)}: the record has gaps", WARN))
     if state.rows:
         parts += ["", *_rounds(state)]
     if trainers := {name: edge for name, edge in state.edges.items() if edge.role == Role.TRAINER}:
@@ -84,6 +87,7 @@ def to_json(story: Story) -> str:
         "spent": state.head.spent,
         "lost_seconds": state.head.lost_seconds,
         "lost_bytes": state.head.lost_bytes,
+        "missed": state.head.missed,
         "history": state.rows,
         "edges": {
             name: {**msgspec.to_builtins(edge), "median_seconds": median(story.answers[name])}
@@ -126,7 +130,7 @@ def _edges(story: Story, trainers: dict[str, Edge]) -> Iterator[RenderableType]:
         table.add(
             name,
             edge.kind,
-            f"{share_of(edge.weight, total):.1%}",
+            percent(share_of(edge.weight, total)),
             *(Text(str(edge.fates.get(fate) or ""), "" if fate == "accepted" else WARN) for fate in _FATES),
             took(median(answers)) if answers else "",
             size(edge.down),
@@ -141,13 +145,14 @@ def _closing(story: Story) -> Iterator[Text]:
     """Say how fast edges answered, where their time went, and where the model is."""
     head = story.state.head
     if within := story.within():
-        asked = sum(head.fates.values())
-        yield _line("answers", f"{within[0]:.0%} answer within {took(within[1])} (an edge was asked {asked:,} times)")
+        share, asked = percent(within[0]), sum(head.fates.values())
+        yield _line("answers", f"{share} answer within {took(within[1])} (an edge was asked {asked:,} times)")
     whole = sum(head.spent.values())
     spent = [(STAGES[stage][2], head.spent[stage]) for stage in Stage if head.spent.get(stage)]
-    if whole:
-        words = (f"{word} {took(seconds)} ({share_of(seconds, whole):.0%})" for word, seconds in spent)
+    if work(head):
+        words = (f"{word} {took(seconds)} ({percent(share_of(seconds, whole))})" for word, seconds in spent)
         yield _line("time", " · ".join(words))
+    if head.fates:
         yield _line("lost", waste(head))
     if story.model:
         yield _line("model", story.model)

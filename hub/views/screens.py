@@ -53,8 +53,10 @@ class Screen:
         """Whether it must be shown the whole board."""
         self.changes: deque[Frame] = deque()
         self.answers: deque[Frame] = deque()
+        self.answering: Frame | None = None
+        """The answer that is being sent."""
         self.answered = asyncio.Event()
-        """Set while no answer is waiting."""
+        """Set while no wish is waiting for its answer."""
         self.answered.set()
         self.fetching = False
         """Whether a model is among the answers."""
@@ -64,7 +66,6 @@ class Screen:
     def answer(self, frame: Frame) -> None:
         """Answer a wish."""
         self.answers.append(frame)
-        self.answered.clear()
         self.news.set()
 
     def show(self, changes: Frame) -> None:
@@ -189,8 +190,8 @@ class Screens:
                 screen.news.clear()
                 while frame := self._next(screen):
                     await screen.link.send(frame)
-                    if not screen.answers:
-                        screen.fetching = False
+                    if frame is screen.answering and not screen.answers:
+                        screen.fetching, screen.answering = False, None
                         screen.answered.set()
                 if screen.farewell:
                     await screen.link.send(screen.farewell)
@@ -210,7 +211,8 @@ class Screens:
             may: Literal["watch", "command"] = "command" if screen.rank is Rank.OPERATOR else "watch"
             return enclose(Shown(what="board", may=may, now=self._now()), [self._whole])
         if screen.answers:
-            return screen.answers.popleft()
+            screen.answering = screen.answers.popleft()
+            return screen.answering
         return screen.changes.popleft() if screen.changes else None
 
     async def _read(self, screen: Screen) -> None:
@@ -219,6 +221,7 @@ class Screens:
             await screen.answered.wait()
             heard = await screen.link.receive()
             heard.release()
+            screen.answered.clear()
             match heard.message:
                 case Order() as order if screen.rank is Rank.OPERATOR:
                     self._command(order, lambda reply: screen.answer(encode(reply)))

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hub.events import Stage
 from hub.views.board import Fate, Head, Lane, Line, Round, Row, State
-from hub.views.words import Level, number, short
+from hub.views.words import Level, number, percent, short, took
 from shared.console import printable, size
 from shared.messages import Role
 
@@ -333,12 +333,19 @@ def _row(row: Row, metric: str, width: int) -> Text:
 
 
 def waste(head: Head) -> str:
-    """Say how much of what edges did came to nothing."""
-    worked = sum(head.spent.get(stage, 0.0) for stage in AT_WORK)
-    parts = [f"{took(head.lost_seconds)} of {took(worked)} of work ({share_of(head.lost_seconds, worked):.0%})"]
-    parts.append(f"{size(head.lost_bytes)} ({share_of(head.lost_bytes, head.down + head.up):.0%})")
+    """Say how much of what edges did came to nothing; of its time only if that is known."""
+    parts = []
+    if worked := work(head):
+        share = share_of(head.lost_seconds, worked)
+        parts.append(f"{took(head.lost_seconds)} of {took(worked)} of work ({percent(share)})")
+    parts.append(f"{size(head.lost_bytes)} ({percent(share_of(head.lost_bytes, head.down + head.up))})")
     parts += [f"{count:,} {fate}" for fate, count in head.fates.items() if fate not in ("accepted", "spared") and count]
     return " · ".join(parts)
+
+
+def work(head: Head) -> float:
+    """Give the edge-seconds of work in a run; 0 for one that was recorded before edges said what they do."""
+    return sum(head.spent.get(stage, 0.0) for stage in AT_WORK)
 
 
 def _line(line: Line) -> Text:
@@ -346,16 +353,6 @@ def _line(line: Line) -> Text:
 
 
 # --- words and signs -----------------------------------------------------------------------------
-
-
-def took(seconds: float) -> str:
-    """Write a time as people say it: `0.35 s`, `12 s`, `4.5 min`, `2.3 h`."""
-    if not math.isfinite(seconds):
-        return "?"
-    for unit, length in (("h", 3600.0), ("min", 60.0)):
-        if abs(seconds) >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.2f} s" if abs(seconds) < 1 else f"{seconds:.1f} s" if abs(seconds) < 10 else f"{seconds:.0f} s"
 
 
 def safe(text: str) -> str:

@@ -57,7 +57,7 @@ async def follow(url: str, *, key: str, log: str) -> None:
     link = await connect(url)
     await link.send(_hello(Role.WATCHER, key))
     feed = Feed()
-    showing = asyncio.create_task(follow_log(feed.follow(), log))
+    showing = asyncio.create_task(follow_log(feed.follow(), log, own=False))
     try:
         while not isinstance(message := (await link.receive()).message, Goodbye):
             if isinstance(message, News):

@@ -1,5 +1,6 @@
 """How the views write facts, names and numbers, so that the log, the page and the summary say the same."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
@@ -43,7 +44,31 @@ def short(metric: str) -> str:
 
 def number(metric: str, value: float) -> str:
     """Write a metric's value: accuracies in per cent, everything else with four digits."""
-    return f"{100 * value:.1f}%" if metric.startswith("acc") else f"{value:.4g}"
+    return f"{100 * value:.1f}%" if metric.startswith("acc") else f"{float(f'{value:.4g}'):.12g}"
+
+
+def percent(share: float) -> str:
+    """Write a share in per cent, finer where little of it, or nearly all of it, would be hidden: `4.2%`, `37%`."""
+    value = 100 * share
+    if 0 < value < 0.05:
+        return "<0.1%"
+    fine = 0 < value < 10 or 99 < value < 100
+    return f"{min(value, 99.9):.1f}%" if fine else f"{value:.0f}%"
+
+
+def took(seconds: float) -> str:
+    """Write a time as people say it: `0.35 s`, `12 s`, `4.5 min`, `2.3 h`."""
+    if not math.isfinite(seconds):
+        return "?"
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if abs(seconds) >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.2f} s" if abs(seconds) < 1 else f"{seconds:.1f} s" if abs(seconds) < 10 else f"{seconds:.0f} s"
+
+
+def gaps(count: int) -> str:
+    """Say that facts are missing, be it that nobody kept up with them or that they cannot be read."""
+    return "1 fact is missing" if count == 1 else f"{count:,} facts are missing"
 
 
 Level = Literal["info", "good", "warn", "bad"]
@@ -115,14 +140,14 @@ def _said(fact: Fact, metric: str) -> Said | None:
                 "warn",
             )
         case Ordered():
-            return Said("the operator " + _ordered(fact), "warn")
+            return Said(f"the {fact.by} {_ordered(fact)}", "warn")
         case StopRequested():
             doing = f" round {fact.round} ({fact.answered} of {fact.asked} in)" if fact.asked else ""
-            return Said(f"closing{doing}, saving ... (again to stop at once)")
+            return Said(f"closing{doing}, saving ...")
         case RunEnded():
             return Said(f"{fact.reason} · {fact.seconds:.1f} s", "good" if fact.finished else "info")
         case Missed():
-            return Said(f"({fact.count} facts not shown: this log is too slow)", "warn")
+            return Said(f"{gaps(fact.count)} here", "warn")
         case EdgesMoved() | UpdateAccepted() | RoundCommitted():
             return None
         case _:

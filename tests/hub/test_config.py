@@ -185,3 +185,8 @@ def test_an_app_cannot_set_what_is_the_operators_alone(name: str) -> None:
 def test_a_suggestion_is_the_end_of_a_sentence() -> None:
     assert did_you_mean("mnits", ["mnist", "digits"]) == "; did you mean 'mnist'?"
     assert did_you_mean("zzz", ["mnist", "digits"]) == "; there are digits, mnist"
+
+
+def test_what_a_switch_takes_is_said() -> None:
+    with pytest.raises(ConfigError, match=r"^FEDHUB_LAN = 'maybe' is impossible: expected true or false, got text$"):
+        resolve(from_environment({"FEDHUB_LAN": "maybe"}))

@@ -110,6 +110,54 @@ async def test_the_operator_stops_the_hub_when_sure(tmp_path: Path, look: Look) 
             await expect(tab.get("stop")).to_be_disabled()
 
 
+async def test_each_of_two_quick_orders_gets_its_own_answer(tmp_path: Path, look: Look) -> None:
+    async with running_hub(tmp_path, rounds=2, wait_for=2, deadline=60) as hub, look(hub) as tab:
+        async with raw_edge(hub.url, "a"), raw_edge(hub.url, "b"):
+            await expect(tab.get("next")).to_be_enabled()
+            await tab.page.evaluate(
+                """() => {
+                    for (const id of ["pause", "next"]) document.querySelector(`[data-testid=${id}]`).click();
+                }"""
+            )
+            await expect(tab.get("toast")).to_have_count(2)
+            await expect(tab.get("toast").first).to_have_text("no further round begins until you resume")
+            await expect(tab.get("toast").last).to_contain_text("needs 1")
+
+
+async def test_a_refused_order_does_not_end_looking_back(tmp_path: Path, look: Look) -> None:
+    async with running_hub(tmp_path, rounds=100, deadline=60) as hub, look(hub) as tab:
+        async with raw_edge(hub.url, "a") as edge:
+            for _ in range(2):
+                await edge.answer(await edge.train())
+            await tab.until("s.rows.length === 2 && s.round.number === 3")
+            await expect(tab.get("next")).to_be_enabled()
+            await expect(tab.get("earlier")).to_be_enabled()
+            await expect(tab.get("lanes")).to_have_attribute("data-round", "3")
+            await tab.page.evaluate(  # the order is refused before the round before has even been asked for
+                """() => {
+                    for (const id of ["earlier", "next"]) document.querySelector(`[data-testid=${id}]`).click();
+                }"""
+            )
+            await expect(tab.get("toast").last).to_contain_text("needs 1")
+            await expect(tab.get("lanes")).to_have_attribute("data-round", "2")
+
+
+async def test_what_the_hub_has_not_answered_when_the_line_is_cut_is_told(tmp_path: Path, look: Look) -> None:
+    async with running_hub(tmp_path, wait_for=2) as hub, look(hub, away=True) as tab:
+        await expect(tab.get("pause")).to_be_enabled()
+        await tab.page.evaluate(
+            """() => {
+                const socket = window.sockets.at(-1);
+                socket.send = () => socket.close();
+                document.querySelector("[data-testid=pause]").click();
+            }"""
+        )
+        await expect(tab.get("toast")).to_contain_text("before the hub answered")
+        await expect(tab.get("toast")).to_have_attribute("data-done", "false")
+        await tab.order("pause")
+        await expect(tab.get("toast").last).to_have_attribute("data-done", "true")
+
+
 async def test_a_guest_sees_no_buttons_and_orders_sent_by_hand_are_refused(tmp_path: Path, look: Look) -> None:
     async with running_hub(tmp_path, wait_for=2, rounds=2, deadline=60) as hub:
         async with look(hub, hub.hub.access.keys.guest) as tab, edges(agent(hub.url, "a", Adder())):
@@ -138,6 +186,7 @@ async def test_without_the_right_key_one_is_asked_for_it(tmp_path: Path, look: L
     async with running_hub(tmp_path, wait_for=2) as hub, look(hub, key) as tab:
         await expect(tab.get("key")).to_be_focused()
         await expect(tab.page.get_by_role("alert")).to_contain_text("key")
+        await expect(tab.page.get_by_text("terminal printed it")).to_contain_text("keys.json")
         assert await tab.page.evaluate("window.fedhub.state") is None
         await tab.get("key").fill("wrong again")
         await tab.get("key-enter").click()

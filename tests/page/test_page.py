@@ -88,7 +88,7 @@ async def test_a_late_edge_is_shown_as_late(tmp_path: Path, look: Look) -> None:
             await expect(tab.get("line").filter(has_text="late: slow")).to_have_count(1)
             late = await tab.page.locator("th", has_text="late").last.evaluate("cell => cell.cellIndex")
             await expect(tab.row("slow").locator("th, td").nth(late)).to_have_text("1")
-            await expect(tab.get("answers")).to_contain_text("50 % never do")
+            await expect(tab.get("answers")).to_contain_text("50% never do")
 
 
 @pytest.mark.parametrize("bad", ["not-finite", "misshapen (shape)", "bad-examples (negative)"])

@@ -37,7 +37,7 @@ def test_results_go_to_stdout_and_everything_else_to_stderr(capsys: pytest.Captu
     ("nbytes", "text"),
     [
         (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (9700, "9.7 kB"), (12_300, "12 kB"), (6_640_000, "6.6 MB"),
-        (3.2e9, "3.2 GB"), (5e13, "50000 GB"),
+        (3.2e9, "3.2 GB"), (5e13, "50 TB"), (5e16, "50000 TB"),
     ],
 )  # fmt: skip
 def test_sizes_are_written_as_people_read_them(nbytes: float, text: str) -> None:
@@ -175,15 +175,17 @@ def test_a_failure_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "tool: the edge said \ufffd[2J\n"
 
 
-@pytest.mark.parametrize("arguments", [["go", "--count", "many"], ["go", "--cuont", "1"], ["stay"]])
+@pytest.mark.parametrize(
+    ("arguments", "where"), [(["go", "--count", "many"], " go"), (["go", "--cuont", "1"], " go"), (["stay"], "")]
+)
 def test_a_mistake_in_the_command_line_is_told_with_where_to_look(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+    arguments: list[str], where: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert played(None, *arguments) == ExitCode.USAGE
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("tool: ")
-    assert err.endswith("\nTry: tool --help\n")
+    assert err.endswith(f"\nTry: tool{where} --help\n")
 
 
 def test_ctrl_c_where_nobody_listens_for_it_is_an_interruption() -> None:

@@ -269,3 +269,17 @@ async def test_watch_follows_a_running_hub(app: Path) -> None:
         assert await watcher.wait() == 0
     assert "round   1" in rest
     assert "round   2" in rest
+
+
+def test_a_watcher_whose_hub_is_killed_says_which_and_what_to_try(app: Path) -> None:
+    with started("hub", "serve", "app.py", "--port", "0", "--no-evaluator", folder=app) as hub:
+        url = line_with(hub, "listening on").split()[-1]
+        line_with(hub, "WaitingForEdges")
+        key = json.loads((app / "runs" / "keys.json").read_text())["guest"]
+        with started("hub", "watch", f"{url}#{key}", "--log", "json", folder=app) as watcher:
+            line_with(watcher, "WaitingForEdges")
+            hub.kill()
+            _, err = watcher.communicate(timeout=20)
+    assert watcher.returncode == 1
+    assert f"fedhub: lost the hub at {url} (the line was cut). Is it still running?" in err
+    assert key not in err

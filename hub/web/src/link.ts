@@ -9,7 +9,7 @@ export type Order =
   | { action: "pause" | "resume" | "next" | "stop" }
   | { action: "deadline"; seconds: number }
   | { action: "drop"; edge: string };
-type Question =
+export type Question =
   | ({ type: "order" } & Order)
   | { type: "look"; round: number }
   | { type: "fetch" };
@@ -24,7 +24,8 @@ export interface Listener {
   changes(changes: Changes, now: number): void;
   past(round: Round): void;
   model(file: Uint8Array<ArrayBuffer>, round: number): void;
-  reply(done: boolean, reason: string): void;
+  /** What became of a question; of none, if another than this page has asked over its socket. */
+  reply(done: boolean, reason: string, to: Question | undefined): void;
   connection(is: Connection, reason: string): void;
 }
 
@@ -39,6 +40,8 @@ export class Link {
   #heard = 0;
   #is: Connection = "connecting";
   #key = "";
+  /** What the hub has not answered yet; it answers in order. */
+  readonly #asked: Question[] = [];
   readonly #listener: Listener;
 
   constructor(listener: Listener) {
@@ -55,8 +58,15 @@ export class Link {
   }
 
   ask(question: Question): void {
-    if (this.#is === "open") this.#socket!.send(encode(question));
-    else this.#listener.reply(false, "the hub is away");
+    if (this.#is !== "open") return this.#listener.reply(false, "the hub is away", question);
+    this.#asked.push(question);
+    this.#socket!.send(encode(question));
+  }
+
+  /** Give the oldest question that an answer can be to, which waits no more. */
+  #answered(fits: (question: Question) => boolean): Question | undefined {
+    const at = this.#asked.findIndex(fits);
+    return at < 0 ? undefined : this.#asked.splice(at, 1)[0];
   }
 
   #become(is: Connection, reason = ""): void {
@@ -89,6 +99,10 @@ export class Link {
     this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
     this.#socket.close();
     this.#socket = null;
+    for (const question of this.#asked.splice(0)) {
+      if (question.type === "look") continue; // it is asked again with the next board
+      this.#listener.reply(false, "the connection was lost before the hub answered", question);
+    }
   }
 
   /** Come back after a random while: a hub that restarts must not be visited by everybody at once. */
@@ -113,13 +127,18 @@ export class Link {
           case "changes":
             return this.#listener.changes(decode(defused(file)) as Changes, message.now ?? 0);
           case "past":
+            this.#answered((question) => question.type === "look" && question.round === message.round);
             return this.#listener.past(decode(defused(file)) as Round);
           case "model":
+            this.#answered((question) => question.type === "fetch");
             return this.#listener.model(file, message.round ?? 0);
         }
         return;
-      case "reply":
-        return this.#listener.reply(message.done, message.reason);
+      case "reply": {
+        // What succeeds without anything to show is an order.
+        const to = this.#answered((question) => !message.done || question.type === "order");
+        return this.#listener.reply(message.done, message.reason, to);
+      }
       case "goodbye":
         if (message.code === "done") this.#become("ended", message.reason);
         else if (message.code !== "restarting") this.#become("refused", message.reason);

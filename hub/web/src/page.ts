@@ -158,9 +158,9 @@ export const link = new Link({
     setTimeout(() => URL.revokeObjectURL(anchor.href), MINUTE);
     say(true, `the model of round ${number} is downloaded`);
   },
-  reply(good, reason) {
-    if (!good && page.viewing !== null && !page.past.has(page.viewing)) look(null);
-    say(good, reason || ordered);
+  reply(good, reason, to) {
+    if (!good && to?.type === "look" && to.round === page.viewing) look(null);
+    say(good, reason || (to?.type === "order" ? done(to) : "done"));
   },
   connection(is, reason) {
     page.connection = is;
@@ -169,11 +169,8 @@ export const link = new Link({
   },
 });
 
-let ordered = "";
-
 /** Have the hub do something. */
 export function order(what: Order): void {
-  ordered = done(what);
   link.ask({ type: "order", ...what });
 }
 

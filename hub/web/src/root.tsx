@@ -97,7 +97,10 @@ function Door() {
           Open
         </button>
       </form>
-      <p class="quiet">The hub prints it in the terminal, at the end of the page’s address: what stands behind “#k=”.</p>
+      <p class="quiet">
+        The hub’s terminal printed it, at the end of the page’s address, behind “#k=”; keys.json in the hub’s folder of runs
+        has it too.
+      </p>
     </main>
   );
 }

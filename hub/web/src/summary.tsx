@@ -16,7 +16,7 @@ export function Summary() {
   const asked = Object.values(head.fates).reduce((sum, times) => sum + times, 0);
   const facts: [string, string][] = [
     ["Rounds that count", `${count(head.committed)} of ${count(head.rounds)}${head.abandoned ? `, ${head.abandoned} tries abandoned` : ""}`],
-    [`Best ${plain(metric)}`, best ? `${measured(metric, best.metrics[metric])} in round ${head.best || best.number}` : "not measured"],
+    [`Best ${plain(metric)}`, best ? `${measured(metric, best.metrics[metric])} in round ${best.number}` : "not measured"],
     [`Last ${plain(metric)}`, last ? measured(metric, last.metrics[metric]) : "–"],
     ["Crossed the network", `${size(head.down)} down, ${size(head.up)} up`],
     ["Data that never left", size(data)],
@@ -25,7 +25,7 @@ export function Summary() {
     ["Lost", `${seconds(head.lost_seconds)} of work, ${size(head.lost_bytes)}`],
   ];
   if (head.strangers) facts.push(["Turned away", count(head.strangers)]);
-  if (head.missed) facts.push(["Facts not shown", count(head.missed)]);
+  if (head.missed) facts.push(["Facts that are missing", count(head.missed)]);
   return (
     <section ref={ref} class="summary" aria-labelledby="summary" data-testid="summary">
       <header>

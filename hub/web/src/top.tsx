@@ -14,7 +14,7 @@ const CONNECTIONS = {
   ended: "the run is over",
 };
 
-/** The best value of the run's metric that is still on the board. */
+/** The round with the best metric; it stays on the board when others are thinned out. */
 export function bestRow(rows: Row[]): Row | undefined {
   return rows.findLast((row) => row.best);
 }
@@ -63,7 +63,7 @@ export function Top() {
           <progress value={head.committed} max={head.rounds || 1} aria-label="rounds that count" />
         </Tile>
         <Tile name={plain(metric)} id="metric" value={measured(metric, last?.metrics[metric])}>
-          {best ? `best ${measured(metric, best.metrics[metric])} in round ${head.best || best.number}` : "not measured"}
+          {best ? `best ${measured(metric, best.metrics[metric])} in round ${best.number}` : "not measured"}
         </Tile>
         <Tile name="Answered" id="answered" value={sum ? `${sum.answered}` : "–"} of={sum ? `/ ${sum.asked}` : ""}>
           {round && open ? `${round.goal} wanted, ${round.quorum} needed` : round ? "last round" : "nobody is asked yet"}

@@ -1,4 +1,5 @@
-// How the page writes numbers, sizes and names: as `hub/views/words.py` does, so that page and log say the same.
+// How the page writes numbers, sizes and times: as `hub/views/words.py` and `shared/console.py` do, so that page and
+// terminal say the same (tests/page/test_words.py compares them).
 
 import type { Fate, Head, Round, Stage } from "./board";
 import type { Order } from "./link";
@@ -19,16 +20,18 @@ export function size(bytes: number): string {
 }
 
 export function seconds(value: number): string {
-  if (value >= 3600) return `${Math.floor(value / 3600)} h ${two(Math.floor((value % 3600) / 60))} min`;
-  if (value >= 100) return `${Math.floor(value / 60)} min ${two(Math.floor(value % 60))} s`;
-  return `${value.toFixed(value < 1 ? 2 : value < 10 ? 1 : 0)} s`;
+  if (!Number.isFinite(value)) return "?";
+  const long = Math.abs(value);
+  if (long >= 2 * 3600) return `${(value / 3600).toFixed(1)} h`;
+  if (long >= 2 * 60) return `${(value / 60).toFixed(1)} min`;
+  return `${value.toFixed(long < 1 ? 2 : long < 10 ? 1 : 0)} s`;
 }
 
 export function percent(share: number): string {
   const value = 100 * share;
-  if (value > 0 && value < 0.05) return "<0.1 %";
+  if (value > 0 && value < 0.05) return "<0.1%";
   const fine = (value > 0 && value < 10) || (value > 99 && value < 100);
-  return `${fine ? Math.min(value, 99.9).toFixed(1) : value.toFixed(0)} %`;
+  return `${fine ? Math.min(value, 99.9).toFixed(1) : value.toFixed(0)}%`;
 }
 
 export function count(value: number): string {

@@ -203,7 +203,7 @@ async def test_the_commands_tell_what_is_kept(tmp_path: Path) -> None:
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "\x1b" not in shown.stdout
     assert "3 of 3 rounds" in shown.stdout
-    assert "100.0%" in shown.stdout, "of the model is the laptop's"
+    assert "100%" in shown.stdout, "of the model is the laptop's"
     assert "95% answer within" in shown.stdout
     assert str(Path("kept/run/model.safetensors")) in shown.stdout
     told = json.loads(command("show", "--json", folder=tmp_path, FEDHUB_RUNS="kept").stdout)

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from hub.events import Stage
 from hub.views.board import Edge, Head, Lane, Line, Phase, Round, Row, State
-from hub.views.terminal import draw, took
+from hub.views.terminal import draw, waste
+from hub.views.words import took
 
 SIZES = [(1, 1), (20, 5), (40, 11), (80, 24), (132, 43), (200, 60)]
 BEGAN = 1_800_000_000.0
@@ -206,3 +207,10 @@ def test_numbers_that_are_none_do_no_harm() -> None:
 )
 def test_times_are_written_as_people_say_them(seconds: float, words: str) -> None:
     assert took(seconds) == words
+
+
+def test_what_was_lost_is_said_without_seconds_where_nobody_noted_what_edges_did() -> None:
+    head = Head(down=1000, up=1000, lost_bytes=500, fates={"accepted": 6, "late": 2}, spent={Stage.WAITING: 9.0})
+    assert waste(head) == "500 B (25%) · 2 late"
+    head.spent[Stage.TRAINING], head.lost_seconds = 20.0, 0.5
+    assert waste(head) == "0.50 s of 20 s of work (2.5%) · 500 B (25%) · 2 late"

@@ -2,20 +2,35 @@
 
 import asyncio
 import math
+import os
+import socket
 import struct
 import subprocess
 import sys
+import threading
+import time
+import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hub.events import Fact, RoundClosed, RoundCommitted, RoundStarted, RunEnded, RunStarted, Stamped
+from hub.events import (
+    Fact,
+    RoundClosed,
+    RoundCommitted,
+    RoundStarted,
+    RunEnded,
+    RunStarted,
+    Stamped,
+    StrangerRefused,
+)
 from hub.feed import Follower
+from hub.views import trackers as views
 from hub.views.mlflow import MlflowClient
 from hub.views.tensorboard import Event, SessionLog, masked_crc32c
-from hub.views.trackers import mlflow, tensorboard, trackers
+from hub.views.trackers import Tracker, check_trackers, mlflow, tensorboard, trackers
 from shared.errors import ConfigError
 
 View = Callable[[Follower, Path], Awaitable[None]]
@@ -228,12 +243,92 @@ async def test_a_tracker_that_recovers_is_told_again(folder: Path, capsys: pytes
     assert capsys.readouterr().err == ""
 
 
+async def test_a_tracker_that_hangs_is_left_behind_when_the_run_is_over_and_does_not_keep_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hang, opened = threading.Event(), threading.Event()
+
+    def opener(*_: object) -> Tracker:
+        opened.set()
+        hang.wait()
+        raise OSError
+
+    monkeypatch.setattr(views, "_PATIENCE", 0.2)
+    follower = Follower(1000)
+    tell(follower, [started(), *(fact for number in range(1, 50) for fact in round_of(number))], at=1000.0)
+    following = asyncio.create_task(views._track(follower, "MLflow", opener))
+    try:
+        assert await asyncio.to_thread(opened.wait, 10)
+        assert all(thread.daemon for thread in threading.enumerate() if thread.name == "tracker")
+        assert not following.done()
+        follower.end()
+        await asyncio.wait_for(following, 10)
+        said = capsys.readouterr().err
+        assert said.startswith("MLflow does not answer: it is left behind")
+        assert said.count("\n") == 1
+    finally:
+        hang.set()
+
+
+def test_a_server_that_never_answers_delays_the_end_by_seconds(folder: Path) -> None:
+    code = """if True:
+        import asyncio, sys
+        from pathlib import Path
+        from hub.views.mlflow import MlflowRun
+        from hub.views.trackers import mlflow
+        from tests.hub.views.test_trackers import follow, started
+        print("ready", flush=True)
+        asyncio.run(follow(mlflow, Path(sys.argv[1]), [started()]))
+    """
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(folder)],
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(Path.cwd())},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        began = time.monotonic()
+        _, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 15
+    assert process.returncode == 0
+    assert err.startswith("MLflow does not answer"), err
+
+
+async def test_what_happens_between_rounds_takes_no_memory(folder: Path) -> None:
+    follower = Follower(100_000)
+    following = asyncio.create_task(tensorboard(follower, folder))
+    tell(follower, [started()], at=1000.0)
+    refused = [StrangerRefused(peer="198.51.100.7:1", reason="it did not speak the protocol")] * 10_000
+    before = 0
+    tracemalloc.start()
+    try:
+        for turn in range(3):
+            tell(follower, list(refused), at=1001.0)
+            await asyncio.sleep(0.01)
+            assert not follower._facts
+            if turn == 0:
+                before, _ = tracemalloc.get_traced_memory()
+        assert tracemalloc.get_traced_memory()[0] - before < 200_000
+    finally:
+        tracemalloc.stop()
+    tell(follower, [*round_of(1, accuracy=0.5), ended(rounds=1)], at=1002.0)
+    follower.end()
+    await following
+    assert curves(folder)["metric/accuracy"] == {1: 0.5}
+
+
 @pytest.mark.parametrize(("name", "package"), [("tensorboard", "tensorboardX"), ("mlflow", "mlflow")])
 def test_a_tracker_that_is_not_installed_is_refused_with_the_command_to_type(
     name: str, package: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(trackers([name, name], folder)) == 1
     monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=rf"fedhub\[{name}\]"):
+        check_trackers([name])
     with pytest.raises(ConfigError, match=rf"track: {name} .* pip install 'fedhub\[{name}\]'"):
         trackers([name], folder)
 
