@@ -472,11 +472,11 @@ class Coordinator:
         """
         model, memory = next_model(self.algorithm, self.newest, tally.state)
         tally.state = None
-        for name, array in model.items():
+        for name, array in (*model.items(), *memory.items()):  # a memory of infinity would never move its model again
             if array.dtype.kind not in "biu" and not math.isfinite(magnitude(array)):
                 raise FedhubError(
-                    f"round {number} would make {name} infinite or NaN: training diverges, a smaller lr may help. "
-                    f"The model of round {self.newest.number} is saved"
+                    f"round {number} of {self.algorithm.name} would make {name} infinite or NaN: training diverges, "
+                    f"a smaller lr (or server_lr) may help. The model of round {self.newest.number} is saved"
                 )
         return model, memory
 
