@@ -37,7 +37,7 @@ from hub.rules.rounds import Outcome, Round, quorum_of
 from hub.rules.selection import select
 from hub.spool import Kept, Opening, Spooled
 from shared.codec import Decoded, decode, encode
-from shared.errors import ExitCode, FedhubError
+from shared.errors import Diverged, ExitCode
 from shared.link import Traffic
 from shared.messages import (
     Evaluate,
@@ -150,7 +150,12 @@ class Coordinator:
                 code = ExitCode.TOO_FEW_EDGES
             if reason:
                 break
-            if await self._play_round(attempt=abandoned + 1):
+            try:
+                counted = await self._play_round(attempt=abandoned + 1)
+            except Diverged as diverged:
+                reason, code = str(diverged), ExitCode.FAILURE
+                break
+            if counted:
                 abandoned, at_first = 0, at_first and going_on
             else:
                 abandoned += 1
@@ -468,13 +473,13 @@ class Coordinator:
         """Take the server step, and let go of the sums: twice the model's size, which nobody needs any more.
 
         Raises:
-            FedhubError: it led to numbers that are none.
+            Diverged: it led to numbers that are none.
         """
         model, memory = next_model(self.algorithm, self.newest, tally.state)
         tally.state = None
         for name, array in (*model.items(), *memory.items()):  # a memory of infinity would never move its model again
             if array.dtype.kind not in "biu" and not math.isfinite(magnitude(array)):
-                raise FedhubError(
+                raise Diverged(
                     f"round {number} of {self.algorithm.name} would make {name} infinite or NaN: training diverges, "
                     f"a smaller lr (or server_lr) may help. The model of round {self.newest.number} is saved"
                 )
