@@ -12,7 +12,7 @@ from shared.tensors import Array, Tensors
 class FedAdagrad:
     """v_t = v_{t-1} + m_t^2, and the rest as in `hub.aggregation.adaptive` (Reddi et al. 2021, Algorithm 2)."""
 
-    server_lr: Rate = setting(0.1, "length of the hub's step (eta)")
+    server_lr: Rate = setting(0.01, "length of the hub's step (eta)")
     beta1: Decay = setting(0.0, "how much of the momentum is kept in a round")
     tau: Rate = setting(1e-3, "degree of adaptivity: the smaller, the more alike all parameters' steps")
 
