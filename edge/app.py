@@ -59,7 +59,7 @@ class App:
     Settings left out keep the hub's defaults, and the operator's flags, environment and file win over all of them.
 
     Args:
-        algorithm: `fedavg` or `fedsgd`.
+        algorithm: how updates become a model: a name like `fedavg`, or one with settings, `fedadam(server_lr=0.03)`.
         rounds: how many rounds to play.
         deadline: seconds an edge has to answer in a round.
         fraction: share of the edges that a round wants answers from (C).

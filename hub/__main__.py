@@ -264,6 +264,9 @@ def show(
         contract = asyncio.run(ask_app(Wishes(layers=layers, app=app, options=pairs(set_, flag="--set"))))
         layers = (*layers, from_app(contract.settings, contract.app))
     resolved = resolve(*layers)
+    from hub.aggregation.catalogue import algorithm
+
+    algorithm(resolved.settings.algorithm, resolved.settings)  # it is text, and only this says whether it makes sense
     values = {one.name: getattr(resolved.settings, one.name) for one in fields(Settings)}
     if json_:
         result(json.dumps({name: {"value": values[name], "from": resolved.sources[name]} for name in values}))

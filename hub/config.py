@@ -55,7 +55,9 @@ class Settings:
     patience: NotNegative = _say(0, "stop after this many rounds without improvement; 0 never does")
     metric: str = _say("accuracy", "the measurement that counts; one named like a loss is better when smaller")
 
-    algorithm: str = _say("fedavg", "fedavg or fedsgd")
+    algorithm: str = _say(
+        "fedavg", "how updates become a model: a name, or one with settings like fedadam(server_lr=0.03)"
+    )
     epochs: Positive = _say(1, "passes over an edge's data in a round (E)")
     batch: NotNegative = _say(32, "examples in a training step (B); 0 means all")
     lr: Annotated[float, Meta(gt=0, le=1e6)] = _say(0.1, "learning rate")

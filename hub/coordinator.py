@@ -37,7 +37,7 @@ from hub.rules.rounds import Outcome, Round, quorum_of
 from hub.rules.selection import select
 from hub.spool import Kept, Opening, Spooled
 from shared.codec import Decoded, decode, encode
-from shared.errors import ExitCode, FedhubError
+from shared.errors import Diverged, ExitCode
 from shared.link import Traffic
 from shared.messages import (
     Evaluate,
@@ -153,7 +153,12 @@ class Coordinator:
             if self.stopping:
                 reason = "stopped by the operator"
                 break
-            if await self._play_round(attempt=attempt):
+            try:
+                counted = await self._play_round(attempt=attempt)
+            except Diverged as diverged:
+                reason, code = str(diverged), ExitCode.FAILURE
+                break
+            if counted:
                 attempt, self._abandoned, at_first = 1, 0, at_first and going_on
             else:
                 attempt, self._abandoned = attempt + 1, self._abandoned + 1
@@ -488,15 +493,15 @@ class Coordinator:
         """Take the server step, and let go of the sums: twice the model's size, which nobody needs any more.
 
         Raises:
-            FedhubError: it led to numbers that are none.
+            Diverged: it led to numbers that are none.
         """
         model, memory = next_model(self.algorithm, self.newest, tally.state)
         tally.state = None
-        for name, array in model.items():
+        for name, array in (*model.items(), *memory.items()):  # a memory of infinity would never move its model again
             if array.dtype.kind not in "biu" and not math.isfinite(magnitude(array)):
-                raise FedhubError(
-                    f"round {number} would make {name} infinite or NaN: training diverges, a smaller lr may help. "
-                    f"The model of round {self.newest.number} is saved"
+                raise Diverged(
+                    f"round {number} of {self.algorithm.name} would make {name} infinite or NaN: training diverges, "
+                    f"a smaller lr (or server_lr) may help. The model of round {self.newest.number} is saved"
                 )
         return model, memory
 

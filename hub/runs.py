@@ -124,7 +124,7 @@ async def begin_run(
         ConfigError: a setting is impossible, or the folder holds a run already.
     """
     settings = resolve(*wishes.layers, from_app(contract.settings, contract.app)).settings
-    chosen = algorithm(settings.algorithm, lr=settings.lr)
+    chosen = algorithm(settings.algorithm, settings)
     folder = _new_folder(settings, contract.app)
     async with Journal(folder, disk=disk, full=trouble) as journal:
         await journal.retain(settings.rounds_kept)
@@ -199,7 +199,7 @@ async def resume_run(
             options={**kept["options"], **wishes.options},
             has_test=kept["test"],
             settings=settings,
-            algorithm=algorithm(settings.algorithm, lr=settings.lr),
+            algorithm=algorithm(settings.algorithm, settings),
             evaluations=run.evaluations,
             journal=journal,
             start=Start(run.newest, run.open),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time
 
+from hub.aggregation.catalogue import algorithm
 from hub.companions import as_flags, companion
 from hub.config import Settings, resolve
 from hub.connections.inbox import Inbox, Left, Stop, Told
@@ -87,6 +88,7 @@ class Hub:
         self._wishes = wishes
         self._ask = ask
         self._doors = resolve(*wishes.layers).settings
+        algorithm(self._doors.algorithm, self._doors)  # a mistake in it is told before the app is asked for its model
         self._clock = loop.time
         self._disk = disk or RealDisk()
         self._limits = limits

@@ -52,7 +52,7 @@ async def verify(folder: Path) -> AsyncIterator[Verdict]:
 def recompute(before: Committed, spooled: Spooled) -> str:
     """Give the hash of the model that a round's kept updates lead to from the model before it."""
     opening = spooled.opening
-    chosen = algorithm(opening.algorithm, lr=opening.plan.lr)
+    chosen = algorithm(opening.algorithm, opening.plan)
     gate = Gate(opening.run, ModelSpec.of(before.model), max_examples=opening.weight_cap)
     state = chosen.aggregation.init(before.model)
     for kept, message in spooled.updates:

@@ -30,6 +30,10 @@ class ConfigError(FedhubError):
     exit_code = ExitCode.USAGE
 
 
+class Diverged(FedhubError):
+    """Nobody's: a round would lead to a model, or to a server optimizer's memory, that holds infinity or NaN."""
+
+
 class ProtocolError(FedhubError):
     """Theirs: the other side sent what the protocol does not allow. That link closes, everything else goes on."""
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from edge.learner import Holdings, Measured, Trained
-from hub.aggregation.fedavg import fedavg
+from hub.aggregation.catalogue import algorithm
+from hub.config import Settings
 from hub.journal import Journal
 from hub.verify import verify
 from shared.messages import Evaluate, Train, Welcome
@@ -60,13 +61,13 @@ class Pure:
 
 def undisturbed(rounds: int) -> str:
     """Give the hash of the model after `rounds` rounds in which everybody answered and nothing happened."""
-    algorithm, model, memory = fedavg(), FIRST, {}
+    chosen, model, memory = algorithm("fedavg", Settings()), FIRST, {}
     for round in range(1, rounds + 1):
-        state = algorithm.aggregation.init(model)
+        state = chosen.aggregation.init(model)
         for weight, edge in enumerate(NAMES, start=10):
             moved = difference(edge, round, model)
-            state = algorithm.aggregation.accumulate(state, moved, weight, largest=math.inf)  # by the other of two ways
-        model, memory = algorithm.step(memory, model, algorithm.aggregation.finalize(state, model))
+            state = chosen.aggregation.accumulate(state, moved, weight, largest=math.inf)  # by the other of two ways
+        model, memory = chosen.step(memory, model, chosen.aggregation.finalize(state, model))
     return sha256(model)
 
 

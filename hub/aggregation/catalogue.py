@@ -1,30 +1,40 @@
-"""The algorithms by the names people write in a configuration."""
+"""The algorithms by the names people write in a configuration: a line for each."""
 
-import difflib
+from collections.abc import Mapping
 
-from hub.aggregation.algorithm import Algorithm
-from hub.aggregation.fedavg import fedavg
-from hub.aggregation.fedsgd import fedsgd
-from shared.errors import ConfigError
+from hub.aggregation.algorithm import Algorithm, Recipe, Terms
+from hub.aggregation.fedadagrad import FedAdagrad
+from hub.aggregation.fedadam import FedAdam
+from hub.aggregation.fedavg import FedAvg
+from hub.aggregation.fedavgm import FedAvgM
+from hub.aggregation.fednova import FedNova
+from hub.aggregation.fedsgd import FedSGD
+from hub.aggregation.fedyogi import FedYogi
+from hub.aggregation.spelling import build, parse, spell
 
-NAMES = ("fedavg", "fedsgd")
+CATALOGUE: Mapping[str, type[Recipe]] = {
+    "fedavg": FedAvg,
+    "fedsgd": FedSGD,
+    "fedavgm": FedAvgM,
+    "fedadagrad": FedAdagrad,
+    "fedadam": FedAdam,
+    "fedyogi": FedYogi,
+    "fednova": FedNova,
+}
 
 
-def algorithm(name: str, *, lr: float) -> Algorithm:
-    """Make the algorithm called `name`.
+def algorithm(text: str, terms: Terms, *, catalogue: Mapping[str, type[Recipe]] = CATALOGUE) -> Algorithm:
+    """Make the algorithm that `text` asks for.
+
+    Its name is the exact spelling, with the settings that are not at their defaults: it leads to the same algorithm.
 
     Args:
-        name: as in `NAMES`.
-        lr: learning rate, for algorithms whose step the hub takes.
+        text: `NAME` or `NAME(setting=value, ...)`.
+        terms: what edges are told about training: settings or a plan.
+        catalogue: what there is.
 
     Raises:
-        ConfigError: there is none of that name; the message suggests one.
+        ConfigError: there is no such algorithm or setting, or its value is impossible.
     """
-    match name:
-        case "fedavg":
-            return fedavg()
-        case "fedsgd":
-            return fedsgd(lr)
-    close = difflib.get_close_matches(name.lower(), NAMES, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(NAMES)}"
-    raise ConfigError(f"algorithm: {name!r} is not known; {hint}")
+    recipe: Recipe = build(parse(text), catalogue)
+    return recipe.make(spell(recipe, catalogue), terms)

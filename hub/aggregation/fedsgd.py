@@ -2,10 +2,19 @@
 
 from dataclasses import dataclass
 
-from hub.aggregation.algorithm import Algorithm
-from hub.aggregation.fedavg import shifted
+from hub.aggregation.algorithm import Algorithm, Terms
 from hub.aggregation.mean import ExactMean
+from hub.aggregation.step import step
 from shared.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class FedSGD:
+    """McMahan et al. 2017, section 2: FedAvg with one local step over all data, which the hub takes for the edges."""
+
+    def make(self, name: str, terms: Terms) -> Algorithm:
+        """Have edges send gradients; the run's learning rate is that of the hub's step."""
+        return Algorithm(name=name, local="gradient", aggregation=ExactMean(), step=Descend(terms.lr))
 
 
 @dataclass(frozen=True)
@@ -16,9 +25,4 @@ class Descend:
 
     def __call__(self, memory: Tensors, model: Tensors, aggregate: Tensors) -> tuple[Tensors, Tensors]:
         """Take the step."""
-        return {name: shifted(array, aggregate[name], -self.lr) for name, array in model.items()}, memory
-
-
-def fedsgd(lr: float) -> Algorithm:
-    """Federated SGD (McMahan et al. 2017, section 2): FedAvg with one local step over all data, taken by the hub."""
-    return Algorithm(name="fedsgd", local="gradient", aggregation=ExactMean(), step=Descend(lr))
+        return step(memory, model, aggregate, equation=lambda gradient: -self.lr * gradient)

@@ -65,24 +65,28 @@ class ExactMean:
                 totals[tensor.name] = np.full(tensor.shape, least, tensor.dtype)
         return Sum(totals, 0)
 
-    def accumulate(self, state: Sum, update: Tensors, weight: int, *, largest: float) -> Sum:
-        """Add `weight` times `update`, which must have passed `fits` with `largest`."""
+    def accumulate(self, state: Sum, update: Tensors, weight: int, *, largest: float, share: float = 1.0) -> Sum:
+        """Add `weight` times `update`, which must have passed `fits` with `largest`; only a `share` of it, if given."""
         magic_holds = weight * largest < _MAGIC_HOLDS
+        factor = weight * share
         for name, total in state.totals.items():
             array = update[name]
             if array.dtype.kind in "biu":
                 np.maximum(total, array, out=total)
             else:
-                _add(total.reshape(-1), array.reshape(-1), weight, magic_holds=magic_holds)
+                _add(total.reshape(-1), array.reshape(-1), factor, magic_holds=magic_holds)
         state.weight += weight
         state.updates += 1
         return state
 
-    def finalize(self, state: Sum, model: Tensors) -> Tensors:
-        """Divide by the sum of the weights, in the place of the sums: at no time are there two of them."""
+    def finalize(self, state: Sum, model: Tensors, *, times: float = 1.0) -> Tensors:
+        """Divide by the sum of the weights, in the place of the sums: at no time are there two of them.
+
+        Floats are given `times` as long, if that is said.
+        """
         if state.weight == 0:
             raise NothingAccumulated("the mean of no updates was asked for")
-        unit = 2.0**-FRACTION_BITS / state.weight
+        unit = 2.0**-FRACTION_BITS / state.weight * times
         constant = np.int64(_wrapped(state.updates * int(_MAGIC_BITS)))
         for tensor in ModelSpec.of(model).tensors:
             if tensor.is_float:
@@ -98,14 +102,14 @@ class ExactMean:
         return state.totals
 
 
-def _add(total: Array, array: Array, weight: int, *, magic_holds: bool) -> None:
-    """Add `weight * array`, rounded to the grid, to the integers in `total`; both are flat."""
+def _add(total: Array, array: Array, factor: float, *, magic_holds: bool) -> None:
+    """Add `factor * array`, rounded to the grid, to the integers in `total`; both are flat."""
     wide = np.empty(min(_BLOCK, array.size), np.float64)
     for start in range(0, array.size, _BLOCK):
         block = array[start : start + _BLOCK]
         room = wide[: block.size]
         room[...] = block  # a pass of its own: numpy's casts within an operation are slower
-        room *= weight
+        room *= factor
         if magic_holds:
             room += _MAGIC
             units = room.view(np.int64)

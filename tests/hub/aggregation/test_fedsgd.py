@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from hub.aggregation.fedsgd import Descend, fedsgd
+from hub.aggregation.fedsgd import Descend
 from shared.tensors import Tensors
+from tests.hub.aggregation.quadratic import chosen
 from tests.support.examples import same_tensors
 
 
@@ -22,7 +23,7 @@ from tests.support.examples import same_tensors
     ],
 )
 def test_three_rounds_on_a_quadratic_are_what_they_are_by_hand(lr: float, rounds: list[float]) -> None:
-    sgd = fedsgd(lr)
+    sgd = chosen("fedsgd", lr=lr)
     model: Tensors = {"w": np.array([7.0], np.float32)}
     for expected in rounds:
         state = sgd.aggregation.init(model)
@@ -34,12 +35,13 @@ def test_three_rounds_on_a_quadratic_are_what_they_are_by_hand(lr: float, rounds
 
 
 def test_fedsgd_asks_for_gradients_and_is_called_by_its_name() -> None:
-    assert (fedsgd(0.1).name, fedsgd(0.1).local) == ("fedsgd", "gradient")
+    sgd = chosen("fedsgd")
+    assert (sgd.name, sgd.local) == ("fedsgd", "gradient")
 
 
 def test_an_algorithm_can_say_what_it_is() -> None:
-    assert fedsgd(0.1) == fedsgd(0.1) != fedsgd(0.2)
-    assert fedsgd(0.25).step == Descend(lr=0.25)
+    assert chosen("fedsgd", lr=0.1) == chosen("fedsgd", lr=0.1) != chosen("fedsgd", lr=0.2)
+    assert chosen("fedsgd", lr=0.25).step == Descend(lr=0.25)
 
 
 def test_integers_are_replaced_and_not_descended() -> None:

@@ -1,0 +1,32 @@
+"""FedAdam: each parameter's step is measured by how large its updates have lately been."""
+
+from dataclasses import dataclass
+
+from hub.aggregation.adaptive import adapt
+from hub.aggregation.algorithm import Algorithm, Decay, Rate, Terms, setting
+from hub.aggregation.mean import ExactMean
+from shared.tensors import Array, Tensors
+
+
+@dataclass(frozen=True)
+class FedAdam:
+    """v_t = beta2 v_{t-1} + (1 - beta2) m_t^2, and the rest as in `hub.aggregation.adaptive` (Reddi et al. 2021)."""
+
+    server_lr: Rate = setting(0.01, "length of the hub's step (eta)")
+    beta1: Decay = setting(0.9, "how much of the momentum is kept in a round")
+    beta2: Decay = setting(0.99, "how much of the mean square is kept in a round")
+    tau: Rate = setting(1e-3, "degree of adaptivity: the smaller, the more alike all parameters' steps")
+
+    def make(self, name: str, terms: Terms) -> Algorithm:
+        """Have edges take local steps."""
+        return Algorithm(name=name, local="sgd", aggregation=ExactMean(), step=self)
+
+    def __call__(self, memory: Tensors, model: Tensors, aggregate: Tensors) -> tuple[Tensors, Tensors]:
+        """Take the step."""
+
+        def spread(v: Array, square: Array) -> None:
+            v *= self.beta2
+            square *= 1 - self.beta2
+            v += square
+
+        return adapt(memory, model, aggregate, name="fedadam", settings=self, spread=spread)
