@@ -10,6 +10,9 @@ from hub.aggregation.fedavgm import FedAvgM
 from hub.aggregation.fednova import FedNova
 from hub.aggregation.fedsgd import FedSGD
 from hub.aggregation.fedyogi import FedYogi
+from hub.aggregation.robust.bucketing import Bucketing
+from hub.aggregation.robust.inner import INNER
+from hub.aggregation.robust.nearest_neighbours import NearestNeighbourMixing
 from hub.aggregation.spelling import build, parse, spell
 
 CATALOGUE: Mapping[str, type[Recipe]] = {
@@ -20,6 +23,9 @@ CATALOGUE: Mapping[str, type[Recipe]] = {
     "fedadam": FedAdam,
     "fedyogi": FedYogi,
     "fednova": FedNova,
+    **INNER,
+    "bucketing": Bucketing,
+    "nnm": NearestNeighbourMixing,
 }
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hub.aggregation.algorithm import NEEDED, setting
+from hub.aggregation.robust.inner import INNER
 from hub.aggregation.robust.means import Means
 from hub.aggregation.robust.rows import Rows, Wide
 from hub.aggregation.robust.rule import Rule, at_least
@@ -21,8 +23,8 @@ class Bucketing(Rule):
     when a round is computed again. The last bucket may hold fewer.
     """
 
-    rule: Rule
-    size: int = 2
+    rule: Rule = setting(NEEDED, "what combines the buckets", among=INNER)
+    size: int = setting(2, "updates in a bucket (s)")
 
     def __post_init__(self) -> None:
         at_least(1, size=self.size)

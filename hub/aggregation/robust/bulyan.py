@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hub.aggregation.algorithm import NEEDED, setting
 from hub.aggregation.robust.coordinates import by_coordinate
 from hub.aggregation.robust.distances import Distances
 from hub.aggregation.robust.krum import neighbours
@@ -28,7 +29,7 @@ class Bulyan(Rule):
     from it the lower counts.
     """
 
-    f: int
+    f: int = setting(NEEDED, "how many hostile updates it withstands")
 
     def __post_init__(self) -> None:
         at_least(0, f=self.f)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hub.aggregation.algorithm import setting
 from hub.aggregation.robust.rows import Rows, Wide, squared_distances_to, weighted_sum
 from hub.aggregation.robust.rule import Rule, at_least
 
@@ -21,8 +22,8 @@ class CentredClipping(Rule):
     median of ||x_i - v||, so that half of the edges are clipped, and the rule scales as the updates do.
     """
 
-    tau: float | None = None
-    steps: int = 3
+    tau: float | None = setting(None, "radius; none means the median distance")
+    steps: int = setting(3, "how often it is clipped anew (L)")
 
     def __post_init__(self) -> None:
         at_least(0, tau=0 if self.tau is None else self.tau)

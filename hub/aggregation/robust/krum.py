@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hub.aggregation.algorithm import NEEDED, setting
 from hub.aggregation.robust.distances import Distances
 from hub.aggregation.robust.rows import Rows, Wide, weighted_sum
 from hub.aggregation.robust.rule import Rule, at_least
@@ -18,7 +19,7 @@ class Krum(Rule):
     largest f is taken that they allow. Of updates with the same score, the first in the order of their hashes wins.
     """
 
-    f: int
+    f: int = setting(NEEDED, "how many hostile updates it withstands")
 
     def __post_init__(self) -> None:
         at_least(0, f=self.f)
@@ -41,8 +42,8 @@ class MultiKrum(Rule):
     fewer updates, the largest f is taken that they allow.
     """
 
-    f: int
-    m: int | None = None
+    f: int = setting(NEEDED, "how many hostile updates it withstands")
+    m: int | None = setting(None, "how many updates are averaged; none means all but f")
 
     def __post_init__(self) -> None:
         at_least(0, f=self.f)

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hub.aggregation.algorithm import NEEDED, setting
 from hub.aggregation.robust.distances import Distances
+from hub.aggregation.robust.inner import INNER
 from hub.aggregation.robust.means import Means
 from hub.aggregation.robust.rows import Rows, Wide
 from hub.aggregation.robust.rule import Rule, at_least
@@ -21,8 +23,8 @@ class NearestNeighbourMixing(Rule):
     updates, the largest f is taken that they allow.
     """
 
-    f: int
-    rule: Rule | None = None
+    f: int = setting(NEEDED, "how many hostile updates it withstands")
+    rule: Rule | None = setting(None, "what combines the mixtures; none means trimmed_mean with this f", among=INNER)
 
     def __post_init__(self) -> None:
         at_least(0, f=self.f)

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from hub.aggregation.algorithm import Algorithm, Terms
+from hub.aggregation.fedavg import move
 from hub.aggregation.robust.kept import LARGEST, Kept
 from hub.aggregation.robust.rows import Rows, Wide
 from shared.errors import ConfigError, NothingAccumulated
@@ -40,6 +42,10 @@ class Rule(Protocol):
         """Keep a copy of the update."""
         state.add(update, weight)
         return state
+
+    def make(self, name: str, terms: Terms) -> Algorithm:
+        """Have edges take local steps, and go where this rule says that they went."""
+        return Algorithm(name=name, local="sgd", aggregation=self, step=move)
 
     def finalize(self, state: Kept, model: Tensors) -> Tensors:
         """Combine what was kept."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hub.aggregation.algorithm import NEEDED, setting
 from hub.aggregation.robust.coordinates import mean_of_middle
 from hub.aggregation.robust.rows import Rows, Wide
 from hub.aggregation.robust.rule import Rule, at_least
@@ -16,7 +17,7 @@ class TrimmedMean(Rule):
     as 2f or fewer, the middle is all that is left: the median. Sorted coordinates know no order of arrival.
     """
 
-    f: int
+    f: int = setting(NEEDED, "how many hostile updates it withstands")
 
     def __post_init__(self) -> None:
         at_least(0, f=self.f)
