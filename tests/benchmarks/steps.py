@@ -7,11 +7,12 @@ import tracemalloc
 
 import numpy as np
 
-from hub.aggregation.catalogue import CATALOGUE, algorithm
+from hub.aggregation.catalogue import algorithm
 from hub.config import Settings
 from shared.budget import return_large_memory
 from shared.tensors import Tensors
 from tests.benchmarks.orders import PARAMETERS
+from tests.support.algorithms import STEPS
 
 
 def main() -> None:
@@ -23,8 +24,8 @@ def main() -> None:
     dice = np.random.default_rng(0)
     model: Tensors = {"w": dice.normal(size=PARAMETERS).astype(np.float32)}
     aggregate: Tensors = {"w": dice.normal(scale=0.01, size=PARAMETERS)}
-    took: dict[str, list[float]] = {name: [] for name in CATALOGUE}
-    memory: dict[str, Tensors] = {name: {} for name in CATALOGUE}
+    took: dict[str, list[float]] = {name: [] for name in STEPS}
+    memory: dict[str, Tensors] = {name: {} for name in STEPS}
     for _ in range(chosen.repeats):
         for name, seconds in took.items():
             step = algorithm(name, Settings()).step

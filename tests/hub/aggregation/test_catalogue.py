@@ -10,12 +10,17 @@ from hub.aggregation.fedavgm import FedAvgM
 from hub.config import Settings
 from shared.errors import ConfigError
 from tests.hub.aggregation.quadratic import chosen
+from tests.support.algorithms import WRITTEN
 from tests.support.examples import PLAN
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_every_name_of_the_catalogue_is_an_algorithm(name: str) -> None:
     assert chosen(name).name == name
+
+
+def test_there_is_an_example_of_each() -> None:
+    assert {name.partition("(")[0] for name in WRITTEN} == set(CATALOGUE)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -51,7 +56,7 @@ def test_the_learning_rate_is_that_of_the_hubs_step_where_the_hub_takes_one() ->
 
 def test_a_plan_leads_to_the_same_algorithm_as_the_settings_it_was_made_of() -> None:
     settings = Settings(epochs=PLAN.epochs, batch=PLAN.batch, lr=PLAN.lr)
-    for name in CATALOGUE:
+    for name in WRITTEN:
         assert algorithm(name, PLAN) == algorithm(name, settings)
 
 

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 import hub.aggregation.step as step_file
-from hub.aggregation.catalogue import CATALOGUE
 from hub.aggregation.step import BLOCK
 from shared.tensors import Tensors
 from tests.hub.aggregation.quadratic import chosen
+from tests.support.algorithms import STEPS
 from tests.support.examples import same, same_tensors
 
-ALL = pytest.mark.parametrize("name", CATALOGUE)
+ALL = pytest.mark.parametrize("name", STEPS)
 
 
 def a_model(size: int) -> Tensors:
