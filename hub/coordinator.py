@@ -43,7 +43,6 @@ from shared.messages import (
     Evaluate,
     Evaluation,
     Farewell,
-    Goodbye,
     Plan,
     Receipt,
     Reply,
@@ -59,7 +58,6 @@ T = TypeVar("T")
 
 _LITTLE = 64 * 1024
 _ENDS = 16 * 1024
-_POLICY = 1008  # close code
 _MOST_REFUSALS = 16  # in a round, of one edge: an honest one has one or two
 
 
@@ -127,7 +125,6 @@ class Coordinator:
     paused: bool = False
     deadline: float = 0.0
     """Seconds that a round allows, from now on."""
-    _farewells: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.deadline = self.settings.deadline
@@ -636,10 +633,7 @@ class Coordinator:
                     round.deadline = tally.started + order.seconds
             case "drop":
                 assert session, "an order to drop nobody cannot be carried out"
-                goodbye = Goodbye(code=Farewell.REFUSED, reason="the operator sent this edge away")
-                farewell = asyncio.create_task(session.dismiss(goodbye, _POLICY))
-                self._farewells.add(farewell)
-                farewell.add_done_callback(self._farewells.discard)
+                self.roster.send_away(session, Farewell.REFUSED, "the operator sent this edge away")
             case "stop":
                 self.inbox.post(Stop(told.arrived))
             case "next":

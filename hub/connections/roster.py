@@ -1,10 +1,13 @@
 """Who is here: one session for each edge, where a returning edge takes the place of its old connection."""
 
+import asyncio
 from collections import Counter
 from typing import Protocol
 
 from shared.codec import Frame
-from shared.messages import Evaluate, Goodbye, Message, Role, Train
+from shared.messages import Evaluate, Farewell, Goodbye, Message, Role, Train
+
+_POLICY = 1008  # close code
 
 
 class Broadcast:
@@ -53,6 +56,7 @@ class Roster:
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
         self._counts: Counter[Role] = Counter()
+        self._farewells: set[asyncio.Task[None]] = set()
 
     def add(self, session: Session) -> Session | None:
         """Take in a session; give back the one whose place it takes, if any."""
@@ -98,6 +102,12 @@ class Roster:
         """Cut an edge's connection, if it is here."""
         if session := self._sessions.get(edge):
             session.cut()
+
+    def send_away(self, session: Session, code: Farewell, reason: str) -> None:
+        """Say goodbye to an edge that is not wanted any more; nobody waits for how it takes that."""
+        farewell = asyncio.create_task(session.dismiss(Goodbye(code=code, reason=reason), _POLICY))
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
 
     def get(self, edge: str) -> Session | None:
         """Give an edge's session, if it is here."""

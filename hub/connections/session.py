@@ -178,7 +178,6 @@ class Reception:
         self._clock = clock
         self._turnstile = Turnstile(clock)
         self._joined = self._left = 0
-        self._farewells: set[asyncio.Task[None]] = set()
 
     async def receive(self, link: Link[ToHub]) -> None:
         """See one connection through, from greeting to farewell; no failure of it reaches anybody else."""
@@ -255,10 +254,7 @@ class Reception:
         session = EdgeSession(link, hello=hello, ready=ready, movements=self._movements)
         reason = "went away"
         if replaced := self._roster.add(session):
-            goodbye = Goodbye(code=Farewell.REPLACED, reason=f"another connection took the name {session.edge}")
-            farewell = asyncio.create_task(replaced.dismiss(goodbye, _POLICY))
-            self._farewells.add(farewell)
-            farewell.add_done_callback(self._farewells.discard)
+            self._roster.send_away(replaced, Farewell.REPLACED, f"another connection took the name {session.edge}")
         self._movements.flush()  # of its old connection, if it had one
         self._feed.publish(
             EdgeJoined(

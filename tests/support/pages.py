@@ -50,9 +50,9 @@ def browser_here() -> str | None:
 def missing() -> str:
     """Say why the page cannot be looked at; empty if it can."""
     if browser_here() is None:
-        return "no Chromium is installed: the tests of the page were skipped"
+        return "no Chromium is installed"
     if not (page.BUILT / "index.html").is_file():
-        return "the page is not built (make page): its tests were skipped"
+        return "the page is not built (make page)"
     return ""
 
 

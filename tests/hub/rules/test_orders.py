@@ -1,9 +1,12 @@
 """What an operator may have done now, and what not: a sentence says why."""
 
 import math
+from typing import get_args
 
+import msgspec
 import pytest
 
+from hub.config import Seconds
 from hub.rules.orders import unable
 from hub.rules.rounds import Round
 from shared.messages import Order
@@ -49,3 +52,9 @@ def test_only_who_is_here_can_be_sent_away() -> None:
 @pytest.mark.parametrize("action", ["pause", "resume", "stop"])
 def test_anything_else_can_always_be_done(action: str) -> None:
     assert unable(Order(action=action), None, here=False) == ""  # type: ignore[arg-type]
+
+
+def test_an_operator_may_order_the_deadlines_that_the_settings_allow() -> None:
+    most = next(meta.le for meta in get_args(Seconds) if isinstance(meta, msgspec.Meta))
+    assert unable(Order(action="deadline", seconds=most), None, here=False) == ""
+    assert unable(Order(action="deadline", seconds=math.nextafter(most, math.inf)), None, here=False)
