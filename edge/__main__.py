@@ -27,6 +27,13 @@ Options = Annotated[
 Device = Annotated[str, Parameter(help="where torch computes: auto, cpu, cuda or mps")]
 Wait = Annotated[float, Parameter(help="seconds to wait for a hub that is not there yet")]
 Again = Annotated[float, Parameter(name="--patience", help="seconds to wait for a hub that went away")]
+Keep = Annotated[
+    Path | None,
+    Parameter(
+        help="folder for what it remembers from round to round (control variates, layers of its own), "
+        "so that it can be stopped and started again under the same name"
+    ),
+]
 Quiet = Annotated[bool, Parameter(negative="", help="say nothing unless it fails")]
 
 
@@ -42,6 +49,7 @@ def join(
     device: Device = "auto",
     wait: Wait = 0.0,
     patience: Again = 600.0,
+    keep: Keep = None,
     quiet: Quiet = False,
 ) -> None:
     """Join a hub and train whenever it asks, until the run is over."""
@@ -51,10 +59,12 @@ def join(
         raise ConfigError(f"{app} has no @app.test function, so it cannot be an evaluator")
 
     from edge.agent import Agent, Patience
+    from edge.memory import Memory
     from edge.torch_learner import TorchLearner, Workshop
     from shared.messages import Role
 
     edge = name or own_name()
+    memory = Memory(keep, edge)
     role = Role.EVALUATOR if evaluator else Role.TRAINER
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="training") as executor:
         workshop = Workshop(loaded, device=device, executor=executor)
@@ -62,7 +72,8 @@ def join(
             url=url,
             edge=edge,
             role=role,
-            learner=TorchLearner(workshop, edge, role, index, count, options),
+            learner=TorchLearner(workshop, edge, role, index, count, options, memory),
+            memory=memory,
             patience=Patience(first=wait, again=patience),
             dice=random.Random(),
             tell=(lambda line: None) if quiet else (lambda line: say(f"{edge}  {line}")),
@@ -85,6 +96,7 @@ def swarm(
     device: Device = "auto",
     wait: Wait = 0.0,
     patience: Again = 600.0,
+    keep: Keep = None,
     quiet: Quiet = False,
 ) -> None:
     """Simulate many phones in this process: each its own connection, data and device."""
@@ -111,6 +123,7 @@ def swarm(
         device=device,
         options=options,
         patience=Patience(first=wait, again=patience),
+        keep=keep,
         tell=(lambda line: None) if quiet else say,
     )
     asyncio.run(until_stopped(phones.live()))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge.learner import Learner, WentAway
+from edge.memory import Memory
 from edge.names import check_name
 from edge.session import Desk, EdgeSession
 from shared import __version__
@@ -52,6 +53,7 @@ class Agent:
         dice: for the delays.
         tell: takes a line for the log.
         kind: what sort of device this is, in a word.
+        memory: what the learner remembers from round to round: it depends on the hub's receipts.
     """
 
     url: str
@@ -62,7 +64,11 @@ class Agent:
     dice: random.Random
     tell: Callable[[str], None]
     kind: str = field(default_factory=lambda: re.sub("[^a-z0-9-]", "", platform.system().lower())[:16])
-    _desk: Desk = field(default_factory=Desk)
+    memory: Memory = field(default_factory=Memory)
+    _desk: Desk = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._desk = Desk(memory=self.memory)
 
     async def live(self) -> None:
         """Serve the hub until it is done.

@@ -73,6 +73,9 @@ class App:
         over_selection: ask this many times as many edges as answers are wanted.
         quorum: share of the wanted answers that a round needs to count.
         holdout: share of its data that an edge keeps for evaluation, where there is no evaluator.
+        rules: what becomes of tensors, by patterns of their names, where that is not the usual: `{"head.*": "own"}`
+            keeps the head on each edge, `{"*lora*": "learn", "*": "frozen"}` learns and sends the adapters alone. See
+            `shared.exchange.TensorRule`; the first pattern that matches counts.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class App:
         over_selection: float | None = None,
         quorum: float | None = None,
         holdout: float | None = None,
+        rules: Mapping[str, str] | None = None,
     ) -> None:
         said = {
             "algorithm": algorithm,
@@ -110,6 +114,7 @@ class App:
             "holdout": holdout,
         }
         self.settings: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+        self.rules = dict(rules or {})
         self.name = ""
         self._functions: dict[str, Callable[..., Any]] = {}
 

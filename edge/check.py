@@ -12,6 +12,7 @@ from shared.codec import encode
 from shared.console import size
 from shared.errors import ConfigError
 from shared.messages import Plan, Update
+from shared.tensors import ModelSpec
 
 
 def check(app: App, edge: Edge, *, device: str) -> Iterator[str]:
@@ -22,8 +23,11 @@ def check(app: App, edge: Edge, *, device: str) -> Iterator[str]:
     """
     trainer = Trainer(app, app.make_model(edge), pick_device(device))
     model, spec = trainer.tensors, trainer.spec
+    kept = ModelSpec.of({name: trainer.first[name] for name in trainer.exchange.of("own", "frozen")})
     wire = encode(_some_update(spec.digest), model.values()).nbytes
     yield f"model     {spec.parameters:,} parameters in {len(spec.tensors)} tensors, {size(wire)} each way a round"
+    if kept.tensors:
+        yield f"          {kept.parameters:,} more in {len(kept.tensors)} tensors stay here"
     examples = Examples.of(app.find_data("data", edge), where=f"data() of {app.name}")
     yield f"data      {examples.count:,} examples, {size(examples.nbytes)} (edge {edge.index + 1} of {edge.count})"
     lr, batch = app.settings.get("lr", 0.1), app.settings.get("batch", 32)

@@ -10,7 +10,7 @@ from edge.examples import Examples, joined
 from edge.trainer import Trainer, pick_device, seed_of
 from shared.errors import ConfigError
 from shared.messages import Plan
-from shared.tensors import Array, Tensors
+from shared.tensors import Array
 
 _MOST_ALONE = 10  # edges whose lonely models are averaged; more would only narrow the error of the mean
 
@@ -40,7 +40,7 @@ def compare(app: App, edge: Edge, *, plan: Plan, rounds: int, metric: str, devic
     Raises:
         ConfigError: the app has no test data, does not measure `metric`, or fails.
     """
-    plan = msgspec.structs.replace(plan, local="sgd", holdout=0.0)
+    plan = msgspec.structs.replace(plan, local="sgd", settings={}, holdout=0.0)
     trainer = Trainer(app, app.make_model(edge), pick_device(device))
     first = trainer.tensors
     held_out = Examples.of(app.find_data("test", edge), where=f"test() of {app.name}")
@@ -52,12 +52,13 @@ def compare(app: App, edge: Edge, *, plan: Plan, rounds: int, metric: str, devic
     ]
 
     def metric_after(examples: Examples, name: str) -> float:
-        model: Tensors = first
+        model, memory = first, dict[str, Array]()
         for round in range(1, rounds + 1):
             seed = seed_of(plan, round=round, edge=name)
-            trained = trainer.train(plan, model, examples, seed=seed, stop=threading.Event())
+            trained = trainer.train(plan, model, examples, seed=seed, stop=threading.Event(), memory=memory)
             model = {key: _sum(array, trained.tensors[key]) for key, array in model.items()}
-        found = trainer.evaluate(model, held_out).metrics
+            memory = dict(trained.memory)
+        found = trainer.evaluate(model, held_out, memory=memory).metrics
         if metric not in found:
             raise ConfigError(
                 f"{app.name} does not measure {metric!r} but {', '.join(found)}; choose one as the metric"

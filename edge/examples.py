@@ -87,19 +87,30 @@ class Examples:
     def _first(self) -> Batch:
         return next(self.batches(1))
 
-    def batches(self, size: int, order: np.random.Generator | None = None) -> Iterator[Batch]:
-        """Give all examples once, `size` at a time (0: all at once), shuffled by `order` if given."""
+    def batches(self, size: int, order: np.random.Generator | None = None, *, least: int = 1) -> Iterator[Batch]:
+        """Give all examples once, `size` at a time (0: all at once), shuffled by `order` if given.
+
+        A last batch of fewer than `least` joins the one before it. A DataLoader makes its own batches.
+        """
         if isinstance(self._source, DataLoader):
             yield from self._source
             return
         indices = np.arange(self.count) if order is None else order.permutation(self.count)
-        for start in range(0, self.count, size or self.count):
-            chosen = indices[start : start + (size or self.count)]
+        cuts = list(range(0, self.count, size or self.count))
+        if len(cuts) > 1 and size >= least > self.count - cuts[-1]:
+            cuts.pop()
+        for chosen in np.split(indices, cuts[1:]):
             if isinstance(self._source, TensorDataset):
                 picked = torch.from_numpy(chosen)
                 yield tuple(tensor[picked] for tensor in self._source.tensors)  # type: ignore[misc]  # two, see `of`
             else:
                 yield tuple(default_collate([self._source[int(index)] for index in chosen]))
+
+    def batch_count(self, size: int) -> int:
+        """Tell how many batches of `size` there are."""
+        if isinstance(self._source, DataLoader):
+            return len(self._source)
+        return -(-self.count // (size or self.count))
 
     def split(self, share: float, dice: np.random.Generator) -> tuple["Examples", "Examples | None"]:
         """Keep `share` of the examples apart: give those to train on (one at least), and those held out (or None)."""

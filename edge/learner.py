@@ -1,6 +1,6 @@
 """What an agent needs of whoever does the learning: a torch model, a user's script, or a simulated phone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from shared.messages import Evaluate, Train, Welcome
@@ -22,6 +22,8 @@ class Trained:
     tensors: Tensors
     examples: int
     metrics: dict[str, float]
+    memory: Tensors = field(default_factory=dict)
+    """What the edge will remember of this round, if it counts."""
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,13 @@ class Task:
     plan: Plan
     seconds: float
     _model: Tensors
+    _averaged: frozenset[str]
     _answer: "asyncio.Future[Trained]"
     _loop: asyncio.AbstractEventLoop
 
     def state_dict(self) -> "dict[str, torch.Tensor]":
         """Give the hub's model as tensors of your own, for `load_state_dict`."""
-        from edge.trainer import to_torch
+        from edge.arrays import to_torch
 
         return {name: to_torch(array) for name, array in self._model.items()}
 
@@ -57,14 +58,18 @@ class Task:
         Raises:
             ConfigError: the state dict is not of the hub's model.
         """
-        from edge.trainer import moved, to_numpy
+        from edge.arrays import moved, to_numpy
 
-        after = {name: to_numpy(tensor) for name, tensor in state_dict.items()}
+        whole = set(self._model) <= set(state_dict)  # there may be more, which is frozen or has a second name
+        after = {name: to_numpy(state_dict[name]) for name in (self._model if whole else state_dict)}
         difference = ModelSpec.of(self._model).difference(ModelSpec.of(after))
         if difference:
             raise ConfigError(f"the replied state dict is not of the hub's model: it has {difference}")
-        factor = -1.0 / self.plan.lr if self.plan.local == "gradient" else 1.0
-        tensors = {name: moved(after[name], before, factor) for name, before in self._model.items()}
+        descended = frozenset(self._model) - self._averaged if self.plan.local == "gradient" else frozenset[str]()
+        tensors = {
+            name: moved(after[name], before, -1.0 / self.plan.lr if name in descended else 1.0)
+            for name, before in self._model.items()
+        }
         trained = Trained(tensors, int(examples), {"loss": float(loss)})
         with suppress(RuntimeError):  # the hub was done while the script trained, and the loop is closed
             self._loop.call_soon_threadsafe(self._hand_in, trained)
@@ -80,14 +85,21 @@ class _Lent:
     def __init__(self, tasks: "queue.Queue[Task | BaseException | None]", examples: int) -> None:
         self._tasks = tasks
         self._examples = examples
+        self._averaged = frozenset[str]()
 
     async def prepare(self, welcome: Welcome) -> Holdings:
+        if welcome.plan.local not in ("sgd", "gradient", "finetune") or welcome.own:
+            raise ConfigError(
+                f"{welcome.algorithm} has edges do more than train, which a script cannot do for it: "
+                "join with an app (fededge join), or have the hub take fedavg or another algorithm of the hub alone"
+            )
+        self._averaged = frozenset(welcome.spec[place].name for place in welcome.averaged)
         return Holdings(self._examples, 0)
 
     async def train(self, task: Train, model: Tensors) -> Trained:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Trained] = loop.create_future()
-        self._tasks.put(Task(task.round, task.plan, task.seconds, model, answer, loop))
+        self._tasks.put(Task(task.round, task.plan, task.seconds, model, self._averaged, answer, loop))
         return await answer
 
     async def evaluate(self, task: Evaluate, model: Mapping[str, Array]) -> Measured:

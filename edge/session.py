@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from edge.learner import Learner
+from edge.memory import Memory
 from shared.codec import Decoded, Frame, encode
 from shared.errors import ConfigError, LinkClosed, ProtocolError, TurnedAway
 from shared.link import Link
@@ -45,6 +46,8 @@ class Desk:
     task: Key | None = None
     work: "asyncio.Task[Frame] | None" = None
     """The answer in the making, or made."""
+    memory: Memory = field(default_factory=Memory)
+    """What this edge remembers from round to round."""
 
     def make_room(self) -> None:
         """Let go of the model, unless it is worked with: the next one is coming, and takes its memory."""
@@ -144,6 +147,7 @@ class EdgeSession:
             case Train() | Evaluate() as task:
                 self._take(task, heard, spec)
             case Receipt() as receipt:
+                self.desk.memory.heard(receipt)
                 if not receipt.accepted:
                     self.tell(f"round {receipt.round}: refused ({receipt.code}): {receipt.reason}")
             case Goodbye() as goodbye:

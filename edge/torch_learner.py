@@ -2,19 +2,26 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 from typing import TypeVar
 
 from edge.app import App, Edge, users_code
 from edge.examples import Examples
 from edge.learner import GivenUp, Holdings, Measured, Trained
+from edge.local.catalogue import local_of
+from edge.memory import Memory
 from edge.trainer import Trainer, pick_device, seed_of
 from shared.errors import ConfigError
 from shared.messages import Evaluate, Role, Train, Welcome
-from shared.tensors import ModelSpec, Tensors
+from shared.tensors import ModelSpec, Tensors, sha256
+
+_TRAINING = 0.8
+"""What of the time until the deadline partial work may take; the rest is for both ways of the model."""
 
 T = TypeVar("T")
 
@@ -39,20 +46,27 @@ class Workshop:
         self.app = app
         self._device = pick_device(device)
         self._executor = executor
-        self._made: tuple[dict[str, str], Trainer] | None = None
+        self._made: tuple[object, Trainer] | None = None
 
     async def work(self, job: Callable[[], T]) -> T:
         """Run a job in the thread; if the caller is cancelled before it begins, it never does."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, job)
 
-    def trainer(self, edge: Edge) -> Trainer:
-        """Give the one trainer; it is made anew for a run with other options. To be called in the thread."""
-        options = dict(edge.options)
-        if self._made is None or self._made[0] != options:
+    def trainer(self, edge: Edge, own: tuple[str, ...]) -> Trainer:
+        """Give the one trainer; it is made anew for a run with other options. To be called in the thread.
+
+        Args:
+            edge: for whom.
+            own: tensors that edges keep, as the run wants it.
+        """
+        key = (edge.seed, dict(edge.options), own)
+        if self._made is None or self._made[0] != key:
             import torch
 
             torch.set_num_threads(1)
-            self._made = options, Trainer(self.app, self.app.make_model(edge), self._device)
+            trainer = Trainer(self.app, self.app.make_model(edge), self._device)
+            trainer.with_own(own)
+            self._made = key, trainer
         return self._made[1]
 
 
@@ -66,6 +80,7 @@ class TorchLearner:
         role: an evaluator uses the app's test data, a trainer its own.
         index, count: which part of a shared data set is this edge's.
         options: text options of this edge, over those of the hub.
+        memory: what this edge remembers from round to round.
     """
 
     workshop: Workshop
@@ -74,7 +89,9 @@ class TorchLearner:
     index: int
     count: int
     options: dict[str, str]
+    memory: Memory = field(default_factory=Memory)
     _edge: Edge = field(default_factory=Edge)
+    _trainer: Trainer | None = None
     _own: Examples | None = None
     _held_out: Examples | None = None
     _prepared: tuple[object, ...] | None = None
@@ -85,27 +102,28 @@ class TorchLearner:
         assert holdings is not None
         return holdings
 
-    async def train(self, task: Train, model: Tensors) -> Trained:
+    async def train(self, task: Train, model: Tensors, *, share: float = 1.0) -> Trained:
         """Train in the thread; when cancelled, training ends with the next batch."""
-        stop = threading.Event()
-        try:
-            return await self.workshop.work(partial(self._train, task, model, stop))
-        except GivenUp:
-            raise asyncio.CancelledError from None
-        finally:
-            stop.set()
+        late = monotonic() + _TRAINING * task.seconds
+        memory = self.memory.at(task.round)
+        with _stopping() as stop:
+            trained = await self.workshop.work(partial(self._train, task, model, memory, stop, late, share))
+        self.memory.propose(task, trained.memory)
+        return trained
 
     async def evaluate(self, task: Evaluate, model: Tensors) -> Measured:
         """Measure in the thread: an evaluator on the test data, a trainer on what it held out."""
         held_out = self._held_out
         if held_out is None:
             return Measured(0, {})
-        return await self.workshop.work(partial(self._evaluate, model, held_out))
+        with _stopping() as stop:
+            return await self.workshop.work(partial(self._evaluate, task, model, held_out, stop))
 
     # --- below: in the workshop's thread ---
 
     def _prepare(self, welcome: Welcome) -> Holdings:
-        wanted = (welcome.plan.seed, welcome.plan.holdout, welcome.options, welcome.spec)
+        wanted = (welcome.plan, welcome.options, welcome.spec, welcome.own, welcome.frozen)
+        self.memory.open(welcome.run)
         if self._prepared != wanted:
             self._find(welcome)
             self._prepared = wanted
@@ -119,7 +137,13 @@ class TorchLearner:
         self._edge = edge = Edge(
             index=self.index, count=self.count, seed=plan.seed, options={**welcome.options, **self.options}
         )
-        difference = ModelSpec(welcome.spec).difference(self.workshop.trainer(edge).spec)
+        local_of(plan)  # what this edge cannot do is told before a round depends on it
+        trainer = self._trainer = self.workshop.trainer(edge, welcome.own)
+        of_the_model = welcome.spec[: len(welcome.spec) - welcome.carried]
+        difference = ModelSpec(of_the_model).difference(trainer.spec)
+        frozen = trainer.exchange.frozen(trainer.first)
+        if not difference and (sha256(frozen) if frozen else None) != welcome.frozen:
+            difference = "other values in what is not trained"
         if difference:
             raise ConfigError(
                 f"the model of {app.name} is not the hub's: here it has {difference}. "
@@ -135,14 +159,42 @@ class TorchLearner:
             plan.holdout, np.random.default_rng(seed_of(plan, round=0, edge=self.name))
         )
 
-    def _train(self, task: Train, model: Tensors, stop: threading.Event) -> Trained:
+    def _train(
+        self, task: Train, model: Tensors, memory: Tensors, stop: threading.Event, late: float, share: float
+    ) -> Trained:
         assert self._own is not None
+        assert self._trainer is not None
         if stop.is_set():
             raise GivenUp
         seed = seed_of(task.plan, round=task.round, edge=self.name)
         with users_code(f"training of {self.workshop.app.name}"):
-            return self.workshop.trainer(self._edge).train(task.plan, model, self._own, seed=seed, stop=stop)
+            return self._trainer.train(
+                task.plan,
+                model,
+                self._own,
+                seed=seed,
+                stop=stop,
+                memory=memory,
+                late=lambda: monotonic() > late,
+                share=share,
+            )
 
-    def _evaluate(self, model: Tensors, held_out: Examples) -> Measured:
+    def _evaluate(self, task: Evaluate, model: Tensors, held_out: Examples, stop: threading.Event) -> Measured:
+        assert self._trainer is not None
+        seed = seed_of(task.plan, round=task.round, edge=self.name)
         with users_code(f"evaluation of {self.workshop.app.name}"):
-            return self.workshop.trainer(self._edge).evaluate(model, held_out)
+            return self._trainer.evaluate(
+                model, held_out, plan=task.plan, own=self._own, memory=self.memory.now, seed=seed, stop=stop
+            )
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """Give what tells the thread to give up; it is set when nobody waits any more."""
+    stop = threading.Event()
+    try:
+        yield stop
+    except GivenUp:
+        raise asyncio.CancelledError from None
+    finally:
+        stop.set()

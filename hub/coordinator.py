@@ -3,14 +3,15 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, assert_never
 
 import xxhash
 
-from hub.aggregation.algorithm import Algorithm
+from hub.aggregation.algorithm import Aggregate, Algorithm
+from hub.aggregation.fedavg import move
 from hub.config import Settings
 from hub.connections.inbox import Answered, Inbox, Item, Joined, Left, Stop, Told
 from hub.connections.movements import Movements
@@ -40,6 +41,7 @@ from shared.codec import Decoded, decode, encode
 from shared.errors import Diverged, ExitCode
 from shared.link import Traffic
 from shared.messages import (
+    ABANDONED,
     Evaluate,
     Evaluation,
     Farewell,
@@ -91,6 +93,7 @@ class Coordinator:
         settings: what the operator chose.
         plan: what edges are told about training.
         algorithm: how updates become the next model.
+        averaged: tensors that the algorithm's step leaves alone.
         gate: which updates may count.
         progress: when the run has got where it should.
         newest: the model to go on from.
@@ -105,6 +108,7 @@ class Coordinator:
     settings: Settings
     plan: Plan
     algorithm: Algorithm
+    averaged: frozenset[str]
     gate: Gate
     progress: Progress
     newest: Committed
@@ -121,6 +125,8 @@ class Coordinator:
     """How many answers of each edge were refused since the last round began."""
     _abandoned: int = 0
     """How often in a row too few have answered."""
+    reason: str = ""
+    """Why the run is over."""
     stopping: bool = False
     paused: bool = False
     deadline: float = 0.0
@@ -159,6 +165,7 @@ class Coordinator:
                 attempt, self._abandoned, at_first = 1, 0, at_first and going_on
             else:
                 attempt, self._abandoned = attempt + 1, self._abandoned + 1
+        self.reason = reason
         self.feed.publish(
             RunEnded(
                 reason=reason,
@@ -214,9 +221,10 @@ class Coordinator:
             if not (self.stopping and self.journal.round_is_open):
                 await self.journal.abandon_round()
                 self._abandon(round, tally)
+                self._take_back(round)
             return False
         listened = self.clock()
-        model, memory = await self._aside(self.gate.spec.nbytes, self._next_model, round.number, tally)
+        model, memory = await self._aside(self.gate.spec.nbytes, self._next_model, round, tally)
         averaged = self.clock()
         self.newest = await self.journal.commit(number=round.number, attempt=round.attempt, model=model, memory=memory)
         self.feed.publish(
@@ -258,6 +266,8 @@ class Coordinator:
             weight_cap=weight_cap([self.roster.examples(edge) for edge in asked], most=self.settings.max_examples),
             algorithm=self.algorithm.name,
             plan=self.plan,
+            fleet=self.roster.count(Role.TRAINER),
+            averaged=tuple(sorted(self.averaged)),
         )
         if self.settings.durability == "update":
             await self.journal.open_round(opening)
@@ -285,7 +295,7 @@ class Coordinator:
         seconds = max(0.0, allowed - elapsed)
         round, tally = self._open(opening, seconds=seconds, elapsed=elapsed, chosen=self.clock())
         for kept, message in spooled.updates:
-            heard = decode(message, ToHub, max_tensors=len(self.newest.model))
+            heard = decode(message, ToHub, max_tensors=len(self.gate.spec.tensors))
             if isinstance(await self._aside(heard.nbytes, self._add, kept.edge, heard, tally), int):
                 round.answered.add(kept.edge)
         self.feed.publish(
@@ -319,7 +329,7 @@ class Coordinator:
         )
         tally = Tally(
             opening=opening,
-            state=self.algorithm.aggregation.init(self.newest.model),
+            state=self.algorithm.aggregation.init(self._wire()),
             chosen=chosen,
             started=began,
             bytes_before=Traffic(self.traffic.sent, self.traffic.received),
@@ -340,7 +350,11 @@ class Coordinator:
         )
 
     def _broadcast(self, task: Train | Evaluate) -> Broadcast:
-        return Broadcast(task, full=encode(task, self.newest.model.values()), light=encode(task))
+        return Broadcast(task, full=encode(task, self._wire().values()), light=encode(task))
+
+    def _wire(self) -> Tensors:
+        """Give all that edges are sent."""
+        return wire(self.algorithm, self.newest, self.averaged)
 
     async def _listen(self, round: Round, tally: Tally) -> Outcome:
         """Hear everything until the round is over. An item's time is when it arrived, not when it is read."""
@@ -427,12 +441,14 @@ class Coordinator:
         memory is wanted for the next update.
         """
         aggregation, opening = self.algorithm.aggregation, tally.opening
-        judged = self.gate.contents(
-            heard, weight_cap=opening.weight_cap, fits=partial(aggregation.fits, updates=len(opening.cohort))
-        )
+        metrics = heard.message.metrics
+        fits = partial(aggregation.fits, updates=len(opening.cohort), metrics=metrics)
+        judged = self.gate.contents(heard, weight_cap=opening.weight_cap, fits=fits)
         if isinstance(judged, Refusal):
             return judged
-        tally.state = aggregation.accumulate(tally.state, judged.tensors, judged.weight, largest=judged.largest)
+        tally.state = aggregation.accumulate(
+            tally.state, judged.tensors, judged.weight, largest=judged.largest, metrics=metrics
+        )
         tally.prints[edge] = fingerprint(heard.data)
         tally.weight += judged.weight
         tally.loss += judged.weight * heard.message.metrics["loss"]
@@ -486,21 +502,39 @@ class Coordinator:
             ),
         )
 
-    def _next_model(self, number: int, tally: Tally) -> tuple[Tensors, Tensors]:
+    def _next_model(self, round: Round, tally: Tally) -> tuple[Tensors, Tensors]:
         """Take the server step, and let go of the sums: twice the model's size, which nobody needs any more.
 
         Raises:
             Diverged: it led to numbers that are none.
         """
-        model, memory = next_model(self.algorithm, self.newest, tally.state)
+        model, memory = next_model(
+            self.algorithm, self.newest, tally.state, answered=len(round.answered), opening=tally.opening
+        )
         tally.state = None
         for name, array in (*model.items(), *memory.items()):  # a memory of infinity would never move its model again
             if array.dtype.kind not in "biu" and not math.isfinite(magnitude(array)):
                 raise Diverged(
-                    f"round {number} of {self.algorithm.name} would make {name} infinite or NaN: training diverges, "
-                    f"a smaller lr (or server_lr) may help. The model of round {self.newest.number} is saved"
+                    f"round {round.number} of {self.algorithm.name} would make {name} infinite or NaN: training "
+                    f"diverges, a smaller lr (or server_lr) may help. The model of round {self.newest.number} is saved"
                 )
         return model, memory
+
+    def _take_back(self, round: Round) -> None:
+        """Tell those whose updates were accepted that they do not count after all: what they keep depends on it."""
+        reason = f"too few answered round {round.number}; it is asked again"
+        for edge in sorted(round.answered):
+            self.roster.say(
+                edge,
+                Receipt(
+                    run=self.run,
+                    round=round.number,
+                    attempt=round.attempt,
+                    accepted=False,
+                    code=ABANDONED,
+                    reason=reason,
+                ),
+            )
 
     def _abandon(self, round: Round, tally: Tally) -> None:
         late, left = self._missing(round, tally)
@@ -563,7 +597,7 @@ class Coordinator:
         number = self.newest.number
         if number % self.settings.evaluate_every and number != self.settings.rounds:
             return "", {}
-        asked = self.roster.ids(Role.EVALUATOR)
+        asked = [] if self.algorithm.personal else self.roster.ids(Role.EVALUATOR)
         by: Literal["central", "federated"] = "central"
         if not asked and self.plan.holdout > 0:
             asked, by = self.roster.ids(Role.TRAINER), "federated"
@@ -652,9 +686,27 @@ class Coordinator:
         return True
 
 
-def next_model(algorithm: Algorithm, newest: Committed, state: Any) -> tuple[Tensors, Tensors]:
-    """Give the model and the server optimizer's memory that a round's accumulated updates lead to."""
-    return algorithm.step(newest.memory, newest.model, algorithm.aggregation.finalize(state, newest.model))
+def wire(algorithm: Algorithm, newest: Committed, averaged: Collection[str]) -> Tensors:
+    """Give what edges are sent, and answer in kind: the model, and what the algorithm has them told beside it."""
+    learnt = {name: array for name, array in newest.model.items() if name not in averaged}
+    return {**newest.model, **algorithm.carried(newest.memory, learnt)}
+
+
+def next_model(
+    algorithm: Algorithm, newest: Committed, state: Any, *, answered: int, opening: Opening
+) -> tuple[Tensors, Tensors]:
+    """Give the model and the server optimizer's memory that a round's accumulated updates lead to.
+
+    What is averaged and not learnt, such as running statistics, goes where its average is: no server step is taken
+    with it. An adaptive one would, for example, make a variance negative.
+    """
+    tensors = algorithm.aggregation.finalize(state, wire(algorithm, newest, opening.averaged))
+    aggregate = Aggregate(tensors, turnout=answered / max(opening.fleet, answered))
+    learnt = {name: array for name, array in newest.model.items() if name not in opening.averaged}
+    others = {name: array for name, array in newest.model.items() if name in opening.averaged}
+    stepped, memory = algorithm.step(newest.memory, learnt, aggregate)
+    moved, _ = move({}, others, aggregate)
+    return {name: stepped[name] if name in stepped else moved[name] for name in newest.model}, memory
 
 
 def fingerprint(message: memoryview) -> bytes:

@@ -1,14 +1,17 @@
 """Begins a run or takes one up again: its folder, its settings, and the model it goes on from."""
 
+import asyncio
 import json
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from hub.aggregation.algorithm import Algorithm
 from hub.aggregation.catalogue import algorithm
@@ -18,11 +21,14 @@ from hub.journal import Committed, Journal
 from hub.spool import Spooled
 from shared.disk import Disk
 from shared.errors import ConfigError
-from shared.snapshot import read_tensors
-from shared.tensors import ModelSpec, Tensors
+from shared.exchange import Exchange
+from shared.snapshot import read_tensors, write_tensors
+from shared.tensors import ModelSpec, Tensors, sha256
 
 _OF_THE_HOUR = ("host", "lan", "hosts", "port", "runs", "name", "log", "track")
 """Settings of one start of a hub, which a resumed run does not inherit."""
+_FROZEN = "frozen.safetensors"
+"""Name of the file in a run's folder with the tensors that nobody trains, if there are any."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,9 @@ class Contract:
     has_test: bool
     """Whether it has held-out data, so that an evaluator can measure the model."""
     model: Tensors
-    """Its first model."""
+    """Its first model, with all that is not sent to anybody."""
+    exchange: Exchange | None = None
+    """What becomes of the model's tensors, if it is not the same for all."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,9 @@ class Run:
     has_test: bool
     settings: Settings
     algorithm: Algorithm
+    exchange: Exchange
+    frozen: str | None
+    """Hash of the tensors that nobody trains, if there are any."""
     evaluations: dict[int, dict[str, float]]
     journal: Journal
     start: Start | None
@@ -91,6 +102,14 @@ class Run:
         start, self.start = self.start, None
         assert start is not None, "it was taken already"
         return start
+
+    def whole(self, model: Tensors) -> Tensors:
+        """Give the model as the app knows it, out of what is exchanged and what nobody trains.
+
+        Raises:
+            JournalError: the file of the latter cannot be read.
+        """
+        return self.exchange.whole({**model, **(read_tensors(self.folder / _FROZEN) if self.frozen else {})})
 
 
 async def ask_app(wishes: Wishes) -> Contract:
@@ -105,7 +124,8 @@ async def ask_app(wishes: Wishes) -> Contract:
         said = await edge_command(
             "contract", wishes.app, "--model", str(file), "--seed", seed, *as_flags(wishes.options)
         )
-        return Contract(said["app"], said["settings"], said["test"], read_tensors(file))
+        exchange = msgspec.convert(said["exchange"], Exchange)
+        return Contract(said["app"], said["settings"], said["test"], read_tensors(file), exchange)
 
 
 @asynccontextmanager
@@ -124,8 +144,10 @@ async def begin_run(
         ConfigError: a setting is impossible, or the folder holds a run already.
     """
     settings = resolve(*wishes.layers, from_app(contract.settings, contract.app)).settings
-    chosen = algorithm(settings.algorithm, settings)
+    everything = contract.exchange or Exchange.plain(contract.model)
+    chosen, exchange = _agreed(settings, everything)
     folder = _new_folder(settings, contract.app)
+    frozen = exchange.frozen(contract.model)
     async with Journal(folder, disk=disk, full=trouble) as journal:
         await journal.retain(settings.rounds_kept)
         kept = {
@@ -134,8 +156,11 @@ async def begin_run(
             "test": contract.has_test,
             "settings": {name: value for name, value in asdict(settings).items() if name not in _OF_THE_HOUR},
         }
+        model = {"exchange": msgspec.to_builtins(everything), "frozen": sha256(frozen) if frozen else None}
         run = secrets.token_hex(4)
-        newest = await journal.begin(run=run, settings=kept, model=contract.model)
+        if frozen:
+            await asyncio.to_thread(write_tensors, folder / _FROZEN, frozen, disk)
+        newest = await journal.begin(run=run, settings=kept | model, model=exchange.sent(contract.model))
         try:
             (folder / "config.json").write_text(json.dumps({"run": run, **kept}, indent=2) + "\n", "utf-8")
         except OSError as error:  # it is for people; the journal has the same
@@ -148,11 +173,13 @@ async def begin_run(
             has_test=contract.has_test,
             settings=settings,
             algorithm=chosen,
+            exchange=exchange,
+            frozen=model["frozen"],
             evaluations={},
             journal=journal,
             start=Start(newest),
         )
-        del contract, newest  # see take_start
+        del contract, newest, frozen  # see take_start
         yield begun
 
 
@@ -179,14 +206,24 @@ async def resume_run(
         if run.fell_back:
             trouble(run.fell_back)
         kept = run.settings
+        settings = resolve(*wishes.layers, Layer(str(folder), kept["settings"])).settings
+        everything = (
+            msgspec.convert(kept["exchange"], Exchange) if "exchange" in kept else Exchange.plain(run.newest.model)
+        )
+        chosen, exchange = _agreed(settings, everything)
+        if set(run.newest.model) != exchange.of("learn", "average"):
+            raise ConfigError(
+                f"{folder} is a run in which edges exchange other tensors than with {chosen.name}; "
+                "go on with its own algorithm, or start a new run"
+            )
         if contract:
-            difference = ModelSpec.of(run.newest.model).difference(ModelSpec.of(contract.model))
+            _, theirs = _agreed(settings, contract.exchange or Exchange.plain(contract.model))
+            difference = ModelSpec.of(run.newest.model).difference(ModelSpec.of(theirs.sent(contract.model)))
             if difference:
                 raise ConfigError(
                     f"{folder} is a run of another model: {contract.app} has {difference}. "
                     "Resume it without naming an app, or start a new run without --resume"
                 )
-        settings = resolve(*wishes.layers, Layer(str(folder), kept["settings"])).settings
         if not wishes.resume and run.newest.number >= settings.rounds:
             raise ConfigError(
                 f"{folder} holds a run already; go on with --resume {folder} and more --rounds, or take another --name"
@@ -199,13 +236,34 @@ async def resume_run(
             options={**kept["options"], **wishes.options},
             has_test=kept["test"],
             settings=settings,
-            algorithm=algorithm(settings.algorithm, settings),
+            algorithm=chosen,
+            exchange=exchange,
+            frozen=kept.get("frozen"),
             evaluations=run.evaluations,
             journal=journal,
             start=Start(run.newest, run.open),
         )
         del contract, run  # see take_start
         yield resumed
+
+
+def _agreed(settings: Settings, exchange: Exchange) -> tuple[Algorithm, Exchange]:
+    """Give the algorithm, and what edges exchange with it.
+
+    Raises:
+        ConfigError: they make no sense together.
+    """
+    chosen = algorithm(settings.algorithm, settings)
+    exchange = chosen.narrow(exchange)
+    if not exchange.of("learn"):
+        raise ConfigError("the app's rules leave nothing for edges to learn together")
+    personal = chosen.personal or bool(exchange.of("own"))
+    if personal and not settings.holdout:
+        raise ConfigError(
+            f"with {chosen.name} each edge has a model of its own, which only the edge can measure, on data that it "
+            "keeps for that; say how much: holdout = 0.2 (--holdout 0.2)"
+        )
+    return replace(chosen, personal=personal), exchange
 
 
 def _lasting(app: str) -> str:

@@ -17,7 +17,7 @@ from hub.connections.inbox import Inbox, Left, Stop, Told
 from hub.connections.movements import Movements
 from hub.connections.roster import Roster
 from hub.connections.session import Reception
-from hub.coordinator import Coordinator
+from hub.coordinator import Coordinator, wire
 from hub.events import DiskTrouble, RunStarted
 from hub.feed import Feed, Follower
 from hub.keys import keep_keys, keys_of
@@ -105,6 +105,7 @@ class Hub:
         self._screens = Screens(command=self._command, newest=self._newest, now=now)
         self._metrics = Metrics(self._screens.board)
         self._page = Page(self.access, metrics=lambda: self._metrics.page(), health=self._health)
+        self._run: Run | None = None
         self._coordinator: Coordinator | None = None
         self._traffic = Traffic()
         self._welcome: asyncio.Future[Callable[[int], Welcome]] = loop.create_future()
@@ -147,7 +148,9 @@ class Hub:
 
     def _newest(self) -> tuple[int, Tensors] | None:
         """Give the newest model and its round."""
-        return (self._coordinator.newest.number, self._coordinator.newest.model) if self._coordinator else None
+        if not (self._coordinator and self._run):
+            return None
+        return self._coordinator.newest.number, self._run.whole(self._coordinator.newest.model)
 
     async def _serve(self) -> Ended:
         return_large_memory()
@@ -158,11 +161,12 @@ class Hub:
                 arguments = [part.format(url=url) for part in wishes.swarm]
                 await stack.enter_async_context(companion(*arguments, key=self.access.keys.guest, failed=self._fail))
             contract = await self._ask(wishes) if wishes.app else None
-            run = await stack.enter_async_context(self._open_run(contract))
+            run = self._run = await stack.enter_async_context(self._open_run(contract))
             del contract  # and with it the first model
             coordinator = self._coordinator = self._coordinator_of(run)
-            coordinator.evaluator_expected = bool(wishes.swarm)  # one phone of the demo measures
-            if wishes.evaluator and run.has_test and not coordinator.over:
+            measured_here = not run.algorithm.personal
+            coordinator.evaluator_expected = bool(wishes.swarm) and measured_here  # one phone of the demo measures
+            if wishes.evaluator and run.has_test and measured_here and not coordinator.over:
                 # A name of its own: the evaluator of a hub that crashed may still be looking for it.
                 name = f"evaluator-{secrets.token_hex(2)}"
                 arguments = ["join", url, run.app, "--evaluator", "--name", name, "--patience", "20", "--quiet"]
@@ -233,13 +237,17 @@ class Hub:
             lr=settings.lr,
             seed=settings.seed,
             holdout=settings.holdout,
+            settings=dict(run.algorithm.settings),
         )
+        averaged = run.exchange.of("average")
+        spec = ModelSpec.of(wire(run.algorithm, start.newest, averaged))
         return Coordinator(
             run=run.id,
             settings=settings,
             plan=plan,
             algorithm=run.algorithm,
-            gate=Gate(run.id, ModelSpec.of(start.newest.model), settings.max_examples),
+            averaged=averaged,
+            gate=Gate(run.id, spec, settings.max_examples, run.algorithm.metrics),
             progress=_progress(run),
             newest=start.newest,
             reopened=start.open if start.open and _same_terms(start.open.opening, run, plan) else None,
@@ -254,19 +262,25 @@ class Hub:
 
     async def _play(self, run: Run, coordinator: Coordinator) -> Ended:
         """Play the run's rounds while the views follow, keep the final model, and say goodbye to everybody."""
-        settings, spec, name = run.settings, coordinator.gate.spec, coordinator.algorithm.name
+        settings, name, on_wire = run.settings, coordinator.algorithm.name, coordinator.gate.spec.tensors
+        spec = ModelSpec.of(coordinator.newest.model)
+        averaged = tuple(place for place, one in enumerate(on_wire) if one.name in coordinator.averaged)
 
         def welcome(version: int) -> Welcome:
             return Welcome(
                 version=version,
                 run=run.id,
                 algorithm=name,
-                spec=spec.tensors,
+                spec=on_wire,
                 options=run.options,
                 plan=coordinator.plan,
                 round=coordinator.newest.number,
                 rounds=settings.rounds,
                 model=coordinator.newest.sha256,
+                carried=len(on_wire) - len(spec.tensors),
+                averaged=averaged,
+                own=tuple(sorted(run.exchange.of("own"))),
+                frozen=run.frozen,
             )
 
         app = self._wishes.app or run.app
@@ -295,8 +309,9 @@ class Hub:
             finally:
                 self._inbox.close()
             final = run.folder / "model.safetensors"
-            await asyncio.to_thread(write_tensors, final, coordinator.newest.model, self._disk)
-            await self._say_goodbye(coming_back=coordinator.stopping or code is not ExitCode.DONE)
+            await asyncio.to_thread(write_tensors, final, run.whole(coordinator.newest.model), self._disk)
+            failed = f": {coordinator.reason}" if code is not ExitCode.DONE else ""
+            await self._say_goodbye(coming_back=coordinator.stopping or bool(failed), why=failed)
         if self._failure:
             raise self._failure
         return Ended(code, coordinator.stopping, run, coordinator.plan, summary)
@@ -336,9 +351,9 @@ class Hub:
         head = self._screens.board.state.head
         return {"run": head.run, "round": head.committed, "phase": head.phase}
 
-    async def _say_goodbye(self, *, coming_back: bool) -> None:
+    async def _say_goodbye(self, *, coming_back: bool, why: str) -> None:
         code, close = (Farewell.RESTARTING, _SERVICE_RESTART) if coming_back else (Farewell.DONE, _NORMAL)
-        reason = "the hub has stopped" if coming_back else "the run is over"
+        reason = f"the hub has stopped{why}" if coming_back else "the run is over"
         goodbye = Goodbye(code=code, reason=reason)
         await asyncio.gather(*(session.dismiss(goodbye, close) for session in self.roster.everyone()))
 

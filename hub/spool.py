@@ -34,6 +34,10 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     algorithm: str
     plan: Plan
     """How the cohort was told to train."""
+    fleet: int = 0
+    """How many trainers were there when the cohort was chosen."""
+    averaged: tuple[str, ...] = ()
+    """Tensors that the algorithm's step leaves alone."""
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):

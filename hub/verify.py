@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from hub.aggregation.catalogue import algorithm
-from hub.coordinator import next_model
+from hub.coordinator import next_model, wire
 from hub.journal import Committed, Journal
 from hub.rules.admission import Admitted, Gate
 from hub.spool import Spooled
@@ -53,16 +53,20 @@ def recompute(before: Committed, spooled: Spooled) -> str:
     """Give the hash of the model that a round's kept updates lead to from the model before it."""
     opening = spooled.opening
     chosen = algorithm(opening.algorithm, opening.plan)
-    gate = Gate(opening.run, ModelSpec.of(before.model), max_examples=opening.weight_cap)
-    state = chosen.aggregation.init(before.model)
+    sent = wire(chosen, before, opening.averaged)
+    gate = Gate(opening.run, ModelSpec.of(sent), max_examples=opening.weight_cap, metrics=chosen.metrics)
+    state = chosen.aggregation.init(sent)
     for kept, message in spooled.updates:
-        heard = decode(message, ToHub, max_tensors=len(before.model))
-        fits = partial(chosen.aggregation.fits, updates=len(opening.cohort))
+        heard = decode(message, ToHub, max_tensors=len(sent))
+        metrics = heard.message.metrics
+        fits = partial(chosen.aggregation.fits, updates=len(opening.cohort), metrics=metrics)
         judged = gate.contents(heard, weight_cap=opening.weight_cap, fits=fits)
         if not isinstance(judged, Admitted):
             raise JournalError(
                 f"round {opening.round}: the kept update of {kept.edge} could not count: {judged.reason}"
             )
-        state = chosen.aggregation.accumulate(state, judged.tensors, judged.weight, largest=judged.largest)
-    model, _ = next_model(chosen, before, state)
+        state = chosen.aggregation.accumulate(
+            state, judged.tensors, judged.weight, largest=judged.largest, metrics=metrics
+        )
+    model, _ = next_model(chosen, before, state, answered=len(spooled.updates), opening=opening)
     return sha256(model)

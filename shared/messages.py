@@ -47,11 +47,6 @@ class Farewell(StrEnum):
     PROTOCOL_VERSION = "protocol-version"
 
 
-Local = Literal["sgd", "gradient"]
-"""What an edge computes: `sgd` takes local steps and sends how far the weights moved; `gradient` takes none and sends
-the mean gradient over all its examples."""
-
-
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
     """What every message has: a `type`, the class's name in lower case. Unknown fields are ignored."""
 
@@ -144,7 +139,9 @@ class Fetch(Message, frozen=True, kw_only=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How an edge shall train: the local part of the run's algorithm, and its settings."""
 
-    local: Local
+    local: Name
+    """What an edge computes: `sgd` takes local steps and sends how far the weights moved; `gradient` takes none and
+    sends the mean gradient over all its examples; others are named after their algorithm (`edge/local`)."""
     epochs: int
     """E of McMahan et al. 2017: passes over the edge's data."""
     batch: int
@@ -154,6 +151,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     holdout: float
     """Share of its examples that an edge never trains on and uses to answer Evaluate."""
+    settings: Annotated[dict[Name, bool | int | float | str], msgspec.Meta(max_length=32)] = {}
+    """Settings of `local`, such as mu of FedProx."""
 
 
 class Welcome(Message, frozen=True, kw_only=True):
@@ -163,6 +162,7 @@ class Welcome(Message, frozen=True, kw_only=True):
     run: str
     algorithm: str
     spec: tuple[TensorSpec, ...]
+    """What crosses the wire with a Train or an Evaluate, and comes back with an Update."""
     options: dict[str, str]
     """The app's text options, as the operator set them (`--set net=cnn`)."""
     plan: Plan
@@ -171,6 +171,14 @@ class Welcome(Message, frozen=True, kw_only=True):
     rounds: int
     """Rounds planned."""
     model: Hash
+    carried: Count = 0
+    """How many of the last tensors in `spec` are no part of the model but the algorithm's, such as SCAFFOLD's c."""
+    averaged: tuple[Count, ...] = ()
+    """Places in `spec` of the tensors that are averaged and not learnt, such as running statistics."""
+    own: tuple[Name, ...] = ()
+    """Tensors of the model that each edge trains and keeps to itself."""
+    frozen: Hash | None = None
+    """Of all other tensors, which never change: an edge has them from its app, and they must be the same."""
 
 
 class Train(Message, frozen=True, kw_only=True):
@@ -195,6 +203,10 @@ class Evaluate(Message, frozen=True, kw_only=True):
     plan: Plan
 
 
+ABANDONED = "abandoned"
+"""The code of a receipt that takes one back: too few others answered, and the round is asked again."""
+
+
 class Receipt(Message, frozen=True, kw_only=True):
     """What became of an update."""
 
@@ -203,7 +215,7 @@ class Receipt(Message, frozen=True, kw_only=True):
     attempt: int
     accepted: bool
     code: str = ""
-    """Why it was refused, in a word for programs (`hub.rules.admission.Code`)."""
+    """Why it does not count, in a word for programs (`hub.rules.admission.Code`, or `ABANDONED`)."""
     reason: str = ""
     """Why it was refused, in a sentence for people."""
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.learner import Holdings, Measured, Trained
+from hub.aggregation.algorithm import Aggregate
 from hub.aggregation.catalogue import algorithm
 from hub.config import Settings
 from hub.journal import Journal
@@ -67,7 +68,7 @@ def undisturbed(rounds: int) -> str:
         for weight, edge in enumerate(NAMES, start=10):
             moved = difference(edge, round, model)
             state = chosen.aggregation.accumulate(state, moved, weight, largest=math.inf)  # by the other of two ways
-        model, memory = chosen.step(memory, model, chosen.aggregation.finalize(state, model))
+        model, memory = chosen.step(memory, model, Aggregate(chosen.aggregation.finalize(state, model)))
     return sha256(model)
 
 

@@ -5,9 +5,11 @@ import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge.agent import Agent, Patience
 from edge.app import App
+from edge.memory import Memory
 from edge.swarm.device import Profile, SimulatedDevice
 from edge.torch_learner import TorchLearner, Workshop
 from shared.errors import TurnedAway
@@ -32,6 +34,7 @@ class Swarm:
         device: where torch computes.
         options: text options for the app.
         patience: how long to try to reach the hub.
+        keep: folder in which phones keep what they remember from round to round, if it is to outlive this process.
         tell: takes a line for the log.
     """
 
@@ -45,6 +48,7 @@ class Swarm:
     options: dict[str, str]
     patience: Patience
     tell: Callable[[str], None]
+    keep: Path | None = None
 
     async def live(self) -> None:
         """Serve the hub with all phones until it is done; what ends one phone for good ends the swarm.
@@ -57,7 +61,7 @@ class Swarm:
             agents = [self._phone(index, workshop) for index in range(len(self.devices))]
             if self.evaluator:
                 judge = self._learner("", Role.EVALUATOR, 0, workshop)
-                agents.append(self._agent(f"{self.prefix}-evaluator", judge, "evaluator"))
+                agents.append(self._agent(f"{self.prefix}-evaluator", judge, "evaluator", judge.memory))
             lives = [asyncio.create_task(agent.live()) for agent in agents]
             try:
                 ended, others = await self._first_to_end(set(lives))
@@ -90,12 +94,13 @@ class Swarm:
         name = f"{self.prefix}-{index + 1:0{width}d}"
         kind, profile = self.devices[index]
         learner = self._learner(name, Role.TRAINER, index, workshop)
-        return self._agent(name, SimulatedDevice(learner, profile, self.seed, index), kind)
+        return self._agent(name, SimulatedDevice(learner, profile, self.seed, index), kind, learner.memory)
 
     def _learner(self, name: str, role: Role, index: int, workshop: Workshop) -> TorchLearner:
-        return TorchLearner(workshop, name, role, index, len(self.devices), self.options)
+        memory = Memory(self.keep, name)
+        return TorchLearner(workshop, name, role, index, len(self.devices), self.options, memory)
 
-    def _agent(self, name: str, learner: TorchLearner | SimulatedDevice, kind: str) -> Agent:
+    def _agent(self, name: str, learner: TorchLearner | SimulatedDevice, kind: str, memory: Memory) -> Agent:
         role = Role.TRAINER if isinstance(learner, SimulatedDevice) else learner.role
         dice = random.Random(f"{self.seed} {name}")
         return Agent(
@@ -107,4 +112,5 @@ class Swarm:
             dice=dice,
             tell=lambda line: self.tell(f"{name}: {line}"),
             kind=kind,
+            memory=memory,
         )

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from hub.aggregation.algorithm import Aggregate
 from hub.aggregation.step import step
 from shared.tensors import Array, Tensors
 
@@ -33,7 +34,7 @@ Spread = Callable[[Array, Array], None]
 
 
 def adapt(
-    memory: Tensors, model: Tensors, aggregate: Tensors, *, name: str, settings: Adaptive, spread: Spread
+    memory: Tensors, model: Tensors, aggregate: Aggregate, *, name: str, settings: Adaptive, spread: Spread
 ) -> tuple[Tensors, Tensors]:
     """Take the step of Reddi et al. 2021, "Adaptive Federated Optimization", Algorithm 2.
 

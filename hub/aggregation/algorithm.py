@@ -1,30 +1,39 @@
 """What every algorithm is made of: a way to make many updates one, a step the hub takes with the result, settings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Annotated, Any, Protocol, TypeVar
 
+import numpy as np
 from msgspec import Meta
 
-from shared.messages import Local
-from shared.tensors import Tensors
+from shared.exchange import Exchange
+from shared.tensors import ModelSpec, Tensors
 
 State = TypeVar("State")
+Metrics = Mapping[str, float]
+NONE_TOLD: Metrics = MappingProxyType({})
 
 
 class Aggregation(Protocol[State]):
     """Many updates into one. The state is passed along and never kept, so it can be saved, moved and merged."""
 
-    def fits(self, examples: int, magnitude: float, *, updates: int) -> bool:
-        """Tell whether an update of so many examples and such a largest value can be one of `updates` in a round."""
+    def fits(self, examples: int, magnitude: float, *, updates: int, metrics: Metrics = NONE_TOLD) -> bool:
+        """Tell whether an update of so many examples, such a largest value and such metrics can be one of `updates`."""
         ...
 
     def init(self, model: Tensors) -> State:
         """Start with nothing accumulated, for updates of the shapes of `model`."""
         ...
 
-    def accumulate(self, state: State, update: Tensors, weight: int, *, largest: float) -> State:
-        """Take in one admitted update, none of whose floats is larger than `largest`; `state` is used up."""
+    def accumulate(
+        self, state: State, update: Tensors, weight: int, *, largest: float, metrics: Metrics = NONE_TOLD
+    ) -> State:
+        """Take in one admitted update, none of whose floats is larger than `largest`; `state` is used up.
+
+        `metrics` are what the edge measured: those that the algorithm asks for.
+        """
         ...
 
     def finalize(self, state: State, model: Tensors) -> Tensors:
@@ -38,12 +47,26 @@ class Aggregation(Protocol[State]):
         ...
 
 
+@dataclass(frozen=True)
+class Aggregate:
+    """What a round's updates have become."""
+
+    tensors: Tensors
+    turnout: float = 1.0
+    """How many of the edges that were there it is made of: |S| / N, with the letters of most papers."""
+
+
 class ServerStep(Protocol):
     """What the hub does with the aggregate: a server optimizer; its memory is passed along and kept by the journal."""
 
-    def __call__(self, memory: Tensors, model: Tensors, aggregate: Tensors) -> tuple[Tensors, Tensors]:
+    def __call__(self, memory: Tensors, model: Tensors, aggregate: Aggregate) -> tuple[Tensors, Tensors]:
         """Give the next model, in the dtypes of `model`, and the next memory."""
         ...
+
+
+def all_of_it(exchange: Exchange) -> Exchange:
+    """Exchange what the app says."""
+    return exchange
 
 
 @dataclass(frozen=True)
@@ -51,9 +74,27 @@ class Algorithm:
     """One federated algorithm: what edges compute, how their updates become one, and the step taken with it."""
 
     name: str
-    local: Local
+    local: str
+    """What edges compute: the name of a file's algorithm in `edge/local`."""
     aggregation: Aggregation[Any]
     step: ServerStep
+    settings: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    """Those of `local`."""
+    metrics: frozenset[str] = frozenset({"loss"})
+    """What edges measure while they train, and an update must bring."""
+    carries: tuple[str, ...] = ()
+    """What of the step's memory edges get along with the model, and answer in kind: `WHAT` stands for a tensor
+    `WHAT name` for each learnt tensor `name`. At first it is zero."""
+    narrow: Callable[[Exchange], Exchange] = all_of_it
+    """Says which tensors stay on the edges, on top of what the app says."""
+    personal: bool = False
+    """Whether edges have models of their own, so that nobody else can measure them."""
+
+    def carried(self, memory: Tensors, model: Tensors) -> Tensors:
+        """Give what edges are sent along with these learnt tensors, in their dtypes."""
+        floats = [tensor.name for tensor in ModelSpec.of(model).tensors if tensor.is_float]
+        names = [(f"{what} {name}", model[name]) for what in self.carries for name in floats]
+        return {key: memory[key].astype(like.dtype) if key in memory else np.zeros_like(like) for key, like in names}
 
 
 class Terms(Protocol):
@@ -88,6 +129,8 @@ class Recipe(Protocol):
 
 Rate = Annotated[float, Meta(gt=0, le=1e6)]
 """A learning rate, or another number that scales."""
+NotNegative = Annotated[float, Meta(ge=0, le=1e6)]
+"""A strength that may be none."""
 Decay = Annotated[float, Meta(ge=0, lt=1)]
 """How much of what was remembered is kept in a round; at 1, nothing would ever be forgotten."""
 

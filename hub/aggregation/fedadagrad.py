@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hub.aggregation.adaptive import adapt
-from hub.aggregation.algorithm import Algorithm, Decay, Rate, Terms, setting
+from hub.aggregation.algorithm import Aggregate, Algorithm, Decay, Rate, Terms, setting
 from hub.aggregation.mean import ExactMean
 from shared.tensors import Array, Tensors
 
@@ -20,7 +20,7 @@ class FedAdagrad:
         """Have edges take local steps."""
         return Algorithm(name=name, local="sgd", aggregation=ExactMean(), step=self)
 
-    def __call__(self, memory: Tensors, model: Tensors, aggregate: Tensors) -> tuple[Tensors, Tensors]:
+    def __call__(self, memory: Tensors, model: Tensors, aggregate: Aggregate) -> tuple[Tensors, Tensors]:
         """Take the step."""
 
         def spread(v: Array, square: Array) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hub.aggregation.algorithm import Algorithm, Terms
+from hub.aggregation.algorithm import Aggregate, Algorithm, Terms
 from hub.aggregation.mean import ExactMean
 from hub.aggregation.step import step
 from shared.tensors import Tensors
@@ -22,6 +22,6 @@ class FedAvg:
         return Algorithm(name=name, local="sgd", aggregation=ExactMean(), step=move)
 
 
-def move(memory: Tensors, model: Tensors, aggregate: Tensors) -> tuple[Tensors, Tensors]:
+def move(memory: Tensors, model: Tensors, aggregate: Aggregate) -> tuple[Tensors, Tensors]:
     """Go where the edges went on average."""
     return step(memory, model, aggregate, equation=lambda delta: delta)

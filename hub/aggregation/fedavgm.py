@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hub.aggregation.algorithm import Algorithm, Decay, Rate, Terms, setting
+from hub.aggregation.algorithm import Aggregate, Algorithm, Decay, Rate, Terms, setting
 from hub.aggregation.mean import ExactMean
 from hub.aggregation.step import step
 from shared.tensors import Array, Tensors
@@ -23,7 +23,7 @@ class FedAvgM:
         """Have edges take local steps."""
         return Algorithm(name=name, local="sgd", aggregation=ExactMean(), step=self)
 
-    def __call__(self, memory: Tensors, model: Tensors, aggregate: Tensors) -> tuple[Tensors, Tensors]:
+    def __call__(self, memory: Tensors, model: Tensors, aggregate: Aggregate) -> tuple[Tensors, Tensors]:
         """Take the step."""
 
         def equation(delta: Array, m: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hub.aggregation.algorithm import Algorithm, Terms
+from hub.aggregation.algorithm import NONE_TOLD, Algorithm, Metrics, Terms
 from hub.aggregation.fedavg import move
 from hub.aggregation.mean import ExactMean, Sum
 from shared.tensors import Tensors
@@ -42,7 +42,7 @@ class Normalized:
     batch: int
     mean: ExactMean = ExactMean()
 
-    def fits(self, examples: int, magnitude: float, *, updates: int) -> bool:
+    def fits(self, examples: int, magnitude: float, *, updates: int, metrics: Metrics = NONE_TOLD) -> bool:
         """Tell whether the mean could take it in undivided; divided it is no larger."""
         return self.mean.fits(examples, magnitude, updates=updates)
 
@@ -50,7 +50,9 @@ class Normalized:
         """Start from zero."""
         return Paces(self.mean.init(model))
 
-    def accumulate(self, state: Paces, update: Tensors, weight: int, *, largest: float) -> Paces:
+    def accumulate(
+        self, state: Paces, update: Tensors, weight: int, *, largest: float, metrics: Metrics = NONE_TOLD
+    ) -> Paces:
         """Add the update, divided by its steps."""
         steps = self.epochs * (-(-weight // self.batch) if self.batch else 1)
         state.moves = self.mean.accumulate(state.moves, update, weight, largest=largest, share=1 / steps)

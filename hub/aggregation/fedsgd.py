@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hub.aggregation.algorithm import Algorithm, Terms
+from hub.aggregation.algorithm import Aggregate, Algorithm, Terms
 from hub.aggregation.mean import ExactMean
 from hub.aggregation.step import step
 from shared.tensors import Tensors
@@ -23,6 +23,6 @@ class Descend:
 
     lr: float
 
-    def __call__(self, memory: Tensors, model: Tensors, aggregate: Tensors) -> tuple[Tensors, Tensors]:
+    def __call__(self, memory: Tensors, model: Tensors, aggregate: Aggregate) -> tuple[Tensors, Tensors]:
         """Take the step."""
         return step(memory, model, aggregate, equation=lambda gradient: -self.lr * gradient)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hub.aggregation.algorithm import NONE_TOLD, Metrics
 from shared.errors import NothingAccumulated
 from shared.tensors import Array, ModelSpec, Tensors
 
@@ -46,7 +47,7 @@ class ExactMean:
     (`python -m tests.benchmarks.aggregate`).
     """
 
-    def fits(self, examples: int, magnitude: float, *, updates: int) -> bool:
+    def fits(self, examples: int, magnitude: float, *, updates: int, metrics: Metrics = NONE_TOLD) -> bool:
         """Tell whether `updates` updates like this one can be added without overflow.
 
         Asked of each update with the size of the cohort, it keeps every sum within int64 whatever comes, in whichever
@@ -65,7 +66,16 @@ class ExactMean:
                 totals[tensor.name] = np.full(tensor.shape, least, tensor.dtype)
         return Sum(totals, 0)
 
-    def accumulate(self, state: Sum, update: Tensors, weight: int, *, largest: float, share: float = 1.0) -> Sum:
+    def accumulate(
+        self,
+        state: Sum,
+        update: Tensors,
+        weight: int,
+        *,
+        largest: float,
+        metrics: Metrics = NONE_TOLD,
+        share: float = 1.0,
+    ) -> Sum:
         """Add `weight` times `update`, which must have passed `fits` with `largest`; only a `share` of it, if given."""
         magic_holds = weight * largest < _MAGIC_HOLDS
         factor = weight * share

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from hub.aggregation.algorithm import Aggregate
 from shared.tensors import Array, Tensors
 
 BLOCK = 32_768
@@ -20,7 +21,7 @@ _NOTHING: Mapping[str, float] = {}
 
 
 def step(
-    memory: Tensors, model: Tensors, aggregate: Tensors, *, equation: Equation, keeps: Mapping[str, float] = _NOTHING
+    memory: Tensors, model: Tensors, aggregate: Aggregate, *, equation: Equation, keeps: Mapping[str, float] = _NOTHING
 ) -> tuple[Tensors, Tensors]:
     """Give the next model, rounded once, to its own dtypes, and the next memory, in float64.
 
@@ -41,14 +42,20 @@ def step(
     with np.errstate(over="ignore", invalid="ignore"):
         for name, array in model.items():
             if array.dtype.kind in "biu":
-                new[name] = aggregate[name].astype(array.dtype)
+                new[name] = aggregate.tensors[name].astype(array.dtype)
                 continue
             own = {f"{what} {name}": first for what, first in keeps.items()}
             for key, first in own.items():
                 kept[key] = memory[key].copy() if key in memory else np.full(array.shape, first)
             new[name] = np.empty(array.shape, array.dtype)
             flat = [kept[key].reshape(-1) for key in own]
-            _walk(array.reshape(-1), aggregate[name].reshape(-1), flat, equation=equation, to=new[name].reshape(-1))
+            _walk(
+                array.reshape(-1),
+                aggregate.tensors[name].reshape(-1),
+                flat,
+                equation=equation,
+                to=new[name].reshape(-1),
+            )
     return new, kept
 
 

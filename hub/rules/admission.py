@@ -27,7 +27,7 @@ class Code(StrEnum):
     """This edge has answered already."""
     BAD_EXAMPLES = "bad-examples"
     BAD_METRICS = "bad-metrics"
-    """It brings another metric than `loss`, or none."""
+    """It brings other metrics than were asked for."""
     MISSHAPEN = "misshapen"
     """Its tensors are not those of the model."""
     NOT_FINITE = "not-finite"
@@ -65,6 +65,8 @@ class Gate:
     run: str
     spec: ModelSpec
     max_examples: int
+    metrics: frozenset[str] = frozenset({"loss"})
+    """Those that each update must bring."""
 
     def standing(self, update: Update, *, edge: str, arrived: float, round: Round, model: str) -> Refusal | None:
         """Ask the questions that cost nothing: is this an answer the open round waits for?
@@ -97,12 +99,12 @@ class Gate:
                 Code.BAD_EXAMPLES,
                 f"{update.examples} examples; 1 to {self.max_examples} are accepted (max_examples)",
             )
-        if set(update.metrics) != {"loss"}:
-            return Refusal(
-                Code.BAD_METRICS, f"an update brings one metric, loss; this one has {sorted(update.metrics)}"
-            )
-        if not math.isfinite(update.metrics["loss"]):
-            return Refusal(Code.NOT_FINITE, f"the loss is {update.metrics['loss']}")
+        if set(update.metrics) != self.metrics:
+            asked, brought = (", ".join(sorted(names)) or "none" for names in (self.metrics, update.metrics))
+            return Refusal(Code.BAD_METRICS, f"an update brings the metrics {asked}; this one has {brought}")
+        for name, value in sorted(update.metrics.items()):
+            if not math.isfinite(value):
+                return Refusal(Code.NOT_FINITE, f"the {name} is {value}: training diverged on that edge")
         return None
 
     def contents(

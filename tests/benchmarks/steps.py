@@ -7,6 +7,7 @@ import tracemalloc
 
 import numpy as np
 
+from hub.aggregation.algorithm import Aggregate
 from hub.aggregation.catalogue import algorithm
 from hub.config import Settings
 from shared.budget import return_large_memory
@@ -30,12 +31,12 @@ def main() -> None:
         for name, seconds in took.items():
             step = algorithm(name, Settings()).step
             began = time.perf_counter()
-            _, memory[name] = step(memory[name], model, aggregate)
+            _, memory[name] = step(memory[name], model, Aggregate(aggregate))
             seconds.append(time.perf_counter() - began)
     print(f"{PARAMETERS:,} float32 parameters, median of {chosen.repeats}; peak: what a step has at most, MB")
     for name, seconds in took.items():
         tracemalloc.start()
-        algorithm(name, Settings()).step(memory[name], model, aggregate)
+        algorithm(name, Settings()).step(memory[name], model, Aggregate(aggregate))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         kept = sum(array.nbytes for array in memory[name].values())

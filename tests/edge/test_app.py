@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from edge.app import BUILT_IN, App, Edge, load_app, users_code
+from edge.arrays import to_numpy
 from edge.learner import GivenUp
-from edge.trainer import to_numpy
 from shared.errors import ConfigError, LinkClosed
 
 _NULL_BYTES = "SyntaxError" if sys.version_info >= (3, 11, 4) else "ValueError"

@@ -273,7 +273,12 @@ def test_the_contract_is_in_the_answers_file_whatever_the_app_prints(
     answer = tmp_path / "answer.json"
     assert run(cli, ["contract", app, "--answer", str(answer), "--model", str(file), "--seed", "3"]) == 0
     assert "an app may say what it likes" in capsys.readouterr().out
-    assert json.loads(answer.read_text()) == {"app": "my_app.py", "settings": {"rounds": 3, "lr": 0.5}, "test": False}
+    assert json.loads(answer.read_text()) == {
+        "app": "my_app.py",
+        "settings": {"rounds": 3, "lr": 0.5},
+        "test": False,
+        "exchange": {"rules": {"weight": "learn", "bias": "learn"}, "tied": {}, "norms": []},
+    }
     expected = tensors_of(load_app(app), Edge(seed=3))
     assert {name: array.tolist() for name, array in read_tensors(file).items()} == {
         name: array.tolist() for name, array in expected.items()

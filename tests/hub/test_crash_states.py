@@ -268,7 +268,7 @@ async def crash_everywhere(disk: RecordingDisk, scratch: Path, tried: Tried, *, 
         assert isinstance(moment.owed, Owed)
         tried.moments += 1
         for files in metal.possible():
-            key = (frozenset(files.items()), moment.database, moment.owed)
+            key = (frozenset(files.items()), moment.database, repr(moment.owed))
             if key in tried.seen:
                 continue
             tried.seen.add(key)

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 
 from hub import events
+from hub.aggregation.algorithm import Aggregate
 from hub.aggregation.fedavg import move
 from hub.aggregation.mean import ExactMean
 from hub.events import Fact
@@ -284,7 +285,7 @@ def exact_mean(before: Tensors, pairs: list[tuple[Made, int]]) -> Tensors:
     state = rule.init(before)
     for made, weight in pairs:
         state = rule.accumulate(state, made.tensors, weight, largest=math.inf)  # by the other of its two ways
-    return move({}, before, rule.finalize(state, before))[0]
+    return move({}, before, Aggregate(rule.finalize(state, before)))[0]
 
 
 def check_plainly(before: Tensors, after: Tensors, pairs: list[tuple[Made, int]]) -> None:

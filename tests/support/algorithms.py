@@ -16,7 +16,16 @@ RULES = {
 }
 """Those that combine a round's updates in a way of their own, and take FedAvg's step with the result."""
 
-STEPS = [name for name in CATALOGUE if name not in RULES]
+PERSONAL = {"fedbn": "fedbn", "fedper": "fedper(own=bias)", "ditto": "ditto", "finetune": "finetune"}
+"""Those that give each edge a model of its own, and leave all else to FedAvg unless told otherwise."""
+
+STEPS = [name for name in CATALOGUE if name not in RULES and name not in PERSONAL]
 """Those that average, and take a step of their own."""
 
-WRITTEN = [*STEPS, *RULES.values()]
+LONG_STEPS = [name for name in STEPS if name not in ("fedavg", "fedsgd", "fednova", "qfedavg", "fedprox", "feddyn")]
+"""Those whose step has a length, `server_lr`."""
+
+FORGETFUL = ("fedavg", "fedsgd", "fednova", "qfedavg", "fedprox", *PERSONAL)
+"""Those whose step remembers nothing."""
+
+WRITTEN = [*STEPS, *PERSONAL.values(), *RULES.values()]

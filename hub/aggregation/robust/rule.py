@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from hub.aggregation.algorithm import Algorithm, Terms
+from hub.aggregation.algorithm import NONE_TOLD, Algorithm, Metrics, Terms
 from hub.aggregation.fedavg import move
 from hub.aggregation.robust.kept import LARGEST, Kept
 from hub.aggregation.robust.rows import Rows, Wide
@@ -30,7 +30,7 @@ class Rule(Protocol):
         """Give one row for all rows, of which there is at least one."""
         ...
 
-    def fits(self, examples: int, magnitude: float, *, updates: int) -> bool:
+    def fits(self, examples: int, magnitude: float, *, updates: int, metrics: Metrics = NONE_TOLD) -> bool:
         """Tell whether a float32 can hold it: nothing else can go wrong, and examples do not count."""
         return magnitude <= LARGEST
 
@@ -38,7 +38,9 @@ class Rule(Protocol):
         """Start with no update."""
         return Kept.nothing(model)
 
-    def accumulate(self, state: Kept, update: Tensors, weight: int, *, largest: float) -> Kept:
+    def accumulate(
+        self, state: Kept, update: Tensors, weight: int, *, largest: float, metrics: Metrics = NONE_TOLD
+    ) -> Kept:
         """Keep a copy of the update."""
         state.add(update, weight)
         return state

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hub.aggregation.algorithm import Algorithm
+from hub.aggregation.algorithm import Aggregate, Algorithm
 from hub.aggregation.catalogue import algorithm
 from hub.config import Settings
 from shared.tensors import Tensors
@@ -33,7 +33,7 @@ def play(algorithm: Algorithm, memory: Tensors, w: float, *, steps: tuple[int, i
     for (examples, centre), count in zip(EDGES, steps, strict=True):
         update = {"w": np.array([local_sgd(w, centre=centre, steps=count)])}
         state = algorithm.aggregation.accumulate(state, update, examples, largest=100.0)
-    model_then, memory = algorithm.step(memory, model, algorithm.aggregation.finalize(state, model))
+    model_then, memory = algorithm.step(memory, model, Aggregate(algorithm.aggregation.finalize(state, model)))
     return float(model_then["w"][0]), memory
 
 

@@ -14,9 +14,9 @@ from tests.support.algorithms import WRITTEN
 from tests.support.examples import PLAN
 
 
-@pytest.mark.parametrize("name", WRITTEN)
-def test_every_name_of_the_catalogue_is_an_algorithm(name: str) -> None:
-    assert chosen(name).name == name
+@pytest.mark.parametrize("written", WRITTEN)
+def test_every_algorithm_is_called_as_it_is_written(written: str) -> None:
+    assert chosen(written).name == written
 
 
 def test_there_is_an_example_of_each() -> None:

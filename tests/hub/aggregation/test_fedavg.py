@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from hub.aggregation.algorithm import Algorithm
+from hub.aggregation.algorithm import Aggregate, Algorithm
 from hub.aggregation.fedavg import move
 from shared.tensors import Tensors
 from tests.hub.aggregation.quadratic import chosen
@@ -31,7 +31,7 @@ def play(algorithm: Algorithm, model: Tensors, *, steps: int) -> Tensors:
         state = algorithm.aggregation.accumulate(
             state, local_sgd(model, centre=centre, steps=steps), examples, largest=100.0
         )
-    return algorithm.step({}, model, algorithm.aggregation.finalize(state, model))[0]
+    return algorithm.step({}, model, Aggregate(algorithm.aggregation.finalize(state, model)))[0]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_with_one_local_step_fedavg_is_fedsgd() -> None:
             state = sgd.aggregation.accumulate(
                 state, {"w": descended["w"] - np.float32(centre)}, examples, largest=100.0
             )
-        descended = sgd.step({}, descended, sgd.aggregation.finalize(state, descended))[0]
+        descended = sgd.step({}, descended, Aggregate(sgd.aggregation.finalize(state, descended)))[0]
         assert same_tensors(averaged, descended)
 
 
@@ -76,25 +76,27 @@ def test_fedavg_lets_edges_take_steps_and_is_called_by_its_name() -> None:
 @pytest.mark.parametrize("shape", [(), (3,), (0, 2)], ids=str)
 def test_the_next_model_keeps_dtype_and_shape(dtype: str, shape: tuple[int, ...]) -> None:
     model = {"w": np.ones(shape, dtype)}
-    moved, _ = move({}, model, {"w": np.full(shape, 0.5)})
+    moved, _ = move({}, model, Aggregate({"w": np.full(shape, 0.5)}))
     assert isinstance(moved["w"], np.ndarray)
     assert same(moved["w"], np.full(shape, 1.5, dtype))
 
 
 def test_the_sum_is_rounded_once() -> None:
     model = {"w": np.array([2.0**24], np.float32)}
-    moved, _ = move({}, model, {"w": np.array([1.0 + 2.0**-20])})  # rounded to float32 first, it would be lost
+    moved, _ = move(
+        {}, model, Aggregate({"w": np.array([1.0 + 2.0**-20])})
+    )  # rounded to float32 first, it would be lost
     assert moved["w"][0] == 2.0**24 + 2
 
 
 def test_integers_and_booleans_are_replaced_by_what_the_edges_agreed_on() -> None:
     model = {"count": np.array(3, np.int32), "frozen": np.array([True, False])}
-    moved, _ = move({}, model, {"count": np.array(9, np.int32), "frozen": np.array([False, True])})
+    moved, _ = move({}, model, Aggregate({"count": np.array(9, np.int32), "frozen": np.array([False, True])}))
     assert same_tensors(moved, {"count": np.array(9, np.int32), "frozen": np.array([False, True])})
 
 
 def test_fedavg_remembers_nothing_and_changes_no_model_in_place() -> None:
     model, memory = {"w": np.ones(2)}, {"another one's w": np.ones(1)}
-    _, kept = move(memory, model, {"w": np.ones(2)})
+    _, kept = move(memory, model, Aggregate({"w": np.ones(2)}))
     assert kept == {}
     assert model["w"].tolist() == [1.0, 1.0]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hub.aggregation.algorithm import Aggregate
 from hub.aggregation.fedsgd import Descend
 from shared.tensors import Tensors
 from tests.hub.aggregation.quadratic import chosen
@@ -29,7 +30,7 @@ def test_three_rounds_on_a_quadratic_are_what_they_are_by_hand(lr: float, rounds
         state = sgd.aggregation.init(model)
         for examples, centre in ((1, 0.0), (3, 4.0)):
             state = sgd.aggregation.accumulate(state, {"w": model["w"] - np.float32(centre)}, examples, largest=100.0)
-        model, memory = sgd.step({}, model, sgd.aggregation.finalize(state, model))
+        model, memory = sgd.step({}, model, Aggregate(sgd.aggregation.finalize(state, model)))
         assert same_tensors(model, {"w": np.array([expected], np.float32)})
         assert memory == {}
 
@@ -46,4 +47,4 @@ def test_an_algorithm_can_say_what_it_is() -> None:
 
 def test_integers_are_replaced_and_not_descended() -> None:
     model = {"count": np.array(3)}
-    assert Descend(0.5)({}, model, {"count": np.array(9)})[0]["count"] == 9
+    assert Descend(0.5)({}, model, Aggregate({"count": np.array(9)}))[0]["count"] == 9

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 import hub.aggregation.step as step_file
+from hub.aggregation.algorithm import Aggregate
 from hub.aggregation.step import BLOCK
 from shared.tensors import Tensors
 from tests.hub.aggregation.quadratic import chosen
-from tests.support.algorithms import STEPS
+from tests.support.algorithms import LONG_STEPS, STEPS
 from tests.support.examples import same, same_tensors
 
 ALL = pytest.mark.parametrize("name", STEPS)
@@ -42,7 +43,7 @@ def an_aggregate(model: Tensors, seed: int) -> Tensors:
 def three_steps(name: str, model: Tensors) -> tuple[Tensors, Tensors]:
     algorithm, memory = chosen(name), dict[str, np.ndarray]()
     for seed in range(3):
-        model, memory = algorithm.step(memory, model, an_aggregate(model, seed))  # type: ignore[assignment]
+        model, memory = algorithm.step(memory, model, Aggregate(an_aggregate(model, seed)))  # type: ignore[assignment]
     return model, memory
 
 
@@ -73,7 +74,7 @@ def test_nothing_is_changed_in_place(name: str) -> None:
     aggregate = an_aggregate(model, 9)
     for one in aggregate.values():
         one.flags.writeable = False
-    chosen(name).step(memory, model, aggregate)
+    chosen(name).step(memory, model, Aggregate(aggregate))
 
 
 @ALL
@@ -89,7 +90,7 @@ def test_no_length_of_a_block_changes_a_bit(name: str, monkeypatch: pytest.Monke
 @ALL
 def test_a_step_beyond_the_largest_number_is_told_as_infinity(name: str) -> None:
     model = {"w": np.array([60_000.0], np.float16)}
-    text = name if name in ("fedavg", "fedsgd", "fednova") else f"{name}(server_lr=1e6)"
+    text = f"{name}(server_lr=1e6)" if name in LONG_STEPS else name
     direction = -1e6 if name == "fedsgd" else 1e6
-    after, _ = chosen(text).step({}, model, {"w": np.array([direction])})
+    after, _ = chosen(text).step({}, model, Aggregate({"w": np.array([direction])}))
     assert np.isinf(after["w"][0])

@@ -1,0 +1,98 @@
+"""q-FedAvg: edges on which the model is bad get more say, so that it becomes more equally good everywhere."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hub.aggregation.algorithm import NONE_TOLD, Algorithm, Metrics, NotNegative, Terms, setting
+from hub.aggregation.fedavg import move
+from hub.aggregation.mean import ExactMean, Sum
+from hub.aggregation.step import BLOCK
+from shared.tensors import Array, Tensors
+
+_LEAST = 1e-10
+"""What a loss counts as at least: for q < 1, h_k divides by it."""
+
+
+@dataclass(frozen=True)
+class QFedAvg:
+    """w_{t+1} = w_t + sum_k F_k^q L (w_k - w_t) / sum_k h_k,   h_k = q F_k^(q-1) ||L (w_k - w_t)||^2 + L F_k^q.
+
+    Li et al. 2020, "Fair Resource Allocation in Federated Learning", Algorithm 2, where L = 1 / lr and F_k is the loss
+    of w_t on edge k's data, which it measures before its first step. Edges weigh alike, whatever their examples. With
+    q = 0 it is their plain mean.
+    """
+
+    q: NotNegative = setting(1.0, "how much the worse off are preferred; 0 not at all")
+
+    def make(self, name: str, terms: Terms) -> Algorithm:
+        """Have edges measure the loss they begin with, and take local steps."""
+        return Algorithm(
+            name=name,
+            local="qfedavg",
+            aggregation=Fair(self.q, 1.0 / terms.lr),
+            step=move,
+            metrics=frozenset({"loss", "start_loss"}),
+        )
+
+
+@dataclass
+class Fairly:
+    """What has been accumulated: the sum of F_k^q (w_k - w_t), and each edge's h_k."""
+
+    moves: Sum
+    curvatures: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Fair:
+    """L sum_k F_k^q Delta_k / sum_k h_k: the one sum on the exact mean's grid, the other rounded once (`math.fsum`).
+
+    So the order of arrival makes no difference to either.
+    """
+
+    q: float
+    lipschitz: float
+    mean: ExactMean = ExactMean()
+
+    def fits(self, examples: int, magnitude: float, *, updates: int, metrics: Metrics = NONE_TOLD) -> bool:
+        """Tell whether the mean could take it in once and as often as it counts."""
+        return self.mean.fits(1, magnitude * max(1.0, self._factor(metrics)), updates=updates)
+
+    def init(self, model: Tensors) -> Fairly:
+        """Start from zero."""
+        return Fairly(self.mean.init(model))
+
+    def accumulate(
+        self, state: Fairly, update: Tensors, weight: int, *, largest: float, metrics: Metrics = NONE_TOLD
+    ) -> Fairly:
+        """Add the update, as often as its edge's loss says."""
+        loss, factor = max(metrics["start_loss"], _LEAST), self._factor(metrics)
+        squared = squared_norm(array.reshape(-1) for array in update.values() if array.dtype.kind not in "biu")
+        slope = self.q * loss ** (self.q - 1.0) * self.lipschitz**2 * squared
+        state.curvatures.append(slope + self.lipschitz * factor)
+        state.moves = self.mean.accumulate(state.moves, update, 1, largest=largest * max(1.0, factor), share=factor)
+        return state
+
+    def finalize(self, state: Fairly, model: Tensors) -> Tensors:
+        """Divide by the sum of the curvatures, instead of the number of updates."""
+        curvature = math.fsum(state.curvatures) or 1.0
+        return self.mean.finalize(state.moves, model, times=state.moves.updates * self.lipschitz / curvature)
+
+    def _factor(self, metrics: Metrics) -> float:
+        try:
+            return float(max(metrics["start_loss"], _LEAST) ** self.q)
+        except OverflowError:
+            return math.inf
+
+
+def squared_norm(arrays: Iterable[Array]) -> float:
+    """Give the sum of the squares, in float64 and block by block, rounded once."""
+    squares = []
+    for array in arrays:
+        for start in range(0, array.size, BLOCK):
+            block = array[start : start + BLOCK].astype(np.float64)
+            squares.append(float(np.add.reduce(np.square(block, out=block))))
+    return math.fsum(squares)
