@@ -26,9 +26,9 @@ from tests.support.examples import DTYPES, MODEL, same_tensors
 from tests.support.hostile import RULES, combined, of_rows
 
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-MOVES_ALONG = {name: rule for name, rule in RULES.items() if "clipping" not in name}  # clipping begins at zero
 # The one's tau is a length; the other mixes updates into equal ones, between which the hashes decide.
 SCALES = {name: rule for name, rule in RULES.items() if name not in ("bucketing + centred clipping", "nnm + krum")}
+MOVES_ALONG = {name: rule for name, rule in SCALES.items() if "clipping" not in name}  # clipping begins at zero
 
 
 @st.composite
