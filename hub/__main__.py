@@ -194,6 +194,43 @@ def show_run(
         _tell(lambda console: report(story))
 
 
+@cli.command(name="compare")
+def compare_runs(
+    *run: Annotated[str, Parameter(help="run folders, or their names in the folder of runs")],
+    target: Annotated[
+        float | None, Parameter(help="value of the metric to get to [the worst of the runs' bests]", show_default=False)
+    ] = None,
+    metric: Annotated[str, Parameter(help="measurement to compare by [the runs' own]", show_default=False)] = "",
+    png: Annotated[
+        Path | None, Parameter(name=["--png", "-o"], show_default=False, help="draw the curves into this PNG file")
+    ] = None,
+    band: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="there, draw runs of one algorithm as their mean and range"),
+    ] = False,
+    runs: RunsFolder = None,
+    json_: Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="all, in a line")] = False,
+) -> None:
+    """Put runs side by side: how good they got, and what it took to get as far as a target."""
+    from hub.views.archive import find
+    from hub.views.compare import compare, side_by_side
+
+    if not run:
+        raise ConfigError("which runs? Write fedhub compare RUN RUN; fedhub runs lists them")
+    if band and not png:
+        raise ConfigError("--band is about the picture; write --png FILE too")
+    comparison = compare([find(one, _runs(runs)) for one in run], metric=metric, target=target)
+    if png:
+        from hub.views.plot import save_picture
+
+        save_picture(comparison, png, band=band)
+        say(f"drew {png}")
+    if json_:
+        result(msgspec.json.encode(comparison).decode())
+    else:
+        _tell(lambda console: side_by_side(comparison, console.width, chart=console.is_terminal))
+
+
 @cli.command
 def replay(
     run: RunName = "",
