@@ -340,6 +340,7 @@ def _tell(what: Callable[[Console], RenderableType]) -> None:
 
 def _serve(wishes: Any, *, compare: bool, json_: bool) -> ExitCode:
     """Play a run, and say at its end what came of it."""
+    from hub.runs import Contract, ask_app
     from hub.server import Ended, Hub
 
     if trackers := resolve(*wishes.layers).settings.trackers:
@@ -347,8 +348,17 @@ def _serve(wishes: Any, *, compare: bool, json_: bool) -> ExitCode:
 
         check_trackers(trackers)  # before anything is opened or made
 
+    async def ask(app: Any) -> Contract:
+        contract = await ask_app(app)
+        if compare and not contract.has_test:  # said now, not when all rounds have been played
+            raise ConfigError(
+                f"{contract.app} has no @app.test function, so there is nothing to compare with; "
+                "write one, or say --no-compare"
+            )
+        return contract
+
     async def life() -> Ended | None:
-        hub = Hub(wishes)
+        hub = Hub(wishes, ask=ask)
         with stop_signals(hub.stop):
             return await hub.serve()
 
@@ -369,28 +379,30 @@ def _serve(wishes: Any, *, compare: bool, json_: bool) -> ExitCode:
 
 
 def _compare(ended: Any) -> Mapping[str, float]:
-    """Have an edge process train without federation; nothing is compared if it cannot."""
+    """Have an edge process train without federation; nothing is compared if it cannot, or is told to stop."""
     from hub.companions import as_flags, edge_command
+    from hub.events import EdgeJoined
+    from hub.views.archive import read_facts
 
     settings, run = ended.run.settings, ended.run
-    say("comparing with training alone and centralised ...")
-    plan = msgspec.json.encode(ended.plan).decode()
-    arguments = (
-        "compare",
-        run.app,
-        "--edges",
-        str(len(ended.summary.data_bytes)),
-        "--rounds",
-        str(ended.summary.rounds),
-    )
+    found: dict[str, float] = {}
+
+    async def measure() -> None:
+        say("comparing with training alone and centralised (Ctrl-C leaves it out) ...")
+        joined = (stamped.fact for stamped in read_facts(run.folder / "events.jsonl", only=(EdgeJoined,)))
+        # Not how many names: an edge that comes back may have a new one.
+        edges = max((fact.here for fact in joined if isinstance(fact, EdgeJoined)), default=0)
+        if not edges:
+            raise ConfigError("its events.jsonl does not say how many edges there were")
+        arguments = ["compare", run.app, "--edges", str(edges), "--rounds", str(ended.summary.rounds)]
+        arguments += ["--metric", settings.metric, "--plan", msgspec.json.encode(ended.plan).decode()]
+        found.update(await edge_command(*arguments, *as_flags(run.options)))
+
     try:
-        answer: dict[str, float] = asyncio.run(
-            edge_command(*arguments, "--metric", settings.metric, "--plan", plan, *as_flags(run.options))
-        )
+        asyncio.run(until_stopped(measure()))
     except FedhubError as error:
         say(f"nothing to compare with: {error}")
-        return {}
-    return answer
+    return found
 
 
 def main() -> None:
