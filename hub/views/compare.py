@@ -195,7 +195,7 @@ def side_by_side(comparison: Comparison, width: int, *, chart: bool) -> Group:
 def _table(comparison: Comparison, width: int) -> Table:
     metric = comparison.metric
     shown = [width >= _WIDE or narrow for narrow in _COLUMNS.values()]
-    table = PlainTable(*compress(_COLUMNS, shown))
+    table = PlainTable(*compress(_COLUMNS, shown), fold=True)
     for run in comparison.runs:
         kept, there = run.kept, run.to_target
         cells: tuple[str | Text, ...] = (

@@ -12,6 +12,7 @@ from hub.rules.progress import is_better
 from hub.views.compare import Comparison, Curve, Point
 from hub.views.terminal import safe
 from hub.views.words import number
+from shared.console import size
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -110,12 +111,14 @@ def _draw(comparison: Comparison, lines: Sequence[_Line]) -> bytes:
         figure = Figure(figsize=(11, 4.4 + 0.45 * -(-len(lines) // columns)), dpi=100, layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         curves = _panel(left, comparison, lines, lambda point: point.round)
-        _panel(right, comparison, lines, lambda point: point.nbytes / 1e6)
+        _panel(right, comparison, lines, lambda point: point.nbytes)
         left.set_ylim(_bounds(comparison.target, lines))
         left.set_xlabel("round")
         left.xaxis.get_major_locator().set_params(integer=True)
         left.set_ylabel(safe(comparison.metric), parse_math=False)
-        right.set_xlabel("megabytes that crossed, down and up")
+        right.set_xlabel("crossed by then, down and up")
+        right.xaxis.get_major_locator().set_params(nbins=7, steps=[1, 2, 5, 10])
+        right.xaxis.set_major_formatter(lambda nbytes, _: size(nbytes))
         goal = f"target\n{number(comparison.metric, comparison.target)}"
         right.text(1.02, comparison.target, goal, transform=right.get_yaxis_transform(), color=_GREY, va="center")
         legend = figure.legend(
@@ -146,8 +149,8 @@ def _panel(axes: "Axes", comparison: Comparison, lines: Sequence[_Line], x: Call
         axes.fill_between(places, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
         curves += axes.plot(places, [point.value for point in line.points], dashes, color=colour, linewidth=1.7)
         if there := next((point for point in line.points if not is_better(metric, target, point.value)), None):
-            size = 10 - 5 * at / len(lines)  # so that one does not hide another
-            axes.plot(x(there), there.value, "o", color=colour, markersize=size, markeredgecolor="white", zorder=3)
+            dot = 10 - 5 * at / len(lines)  # so that one does not hide another
+            axes.plot(x(there), there.value, "o", color=colour, markersize=dot, markeredgecolor="white", zorder=3)
     axes.axhline(target, color=_GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(lambda value, _: number(metric, value))

@@ -175,13 +175,21 @@ def _value(metric: str, value: float | None) -> str:
 
 
 class PlainTable:
-    """A table without lines, whose cells are never read as markup. A column that begins with `>` is of numbers."""
+    """A table without lines, whose cells are never read as markup. A column that begins with `>` is of numbers.
 
-    def __init__(self, *columns: str) -> None:
+    Where there is too little room, the cells are cut; with `fold`, only texts give way, on more lines.
+    """
+
+    def __init__(self, *columns: str, fold: bool = False) -> None:
         self.table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=DIM)
         for column in columns:
             name, numbers = column.removeprefix(">"), column.startswith(">")
-            self.table.add_column(Text(safe(name)), justify="right" if numbers else "left", no_wrap=True)
+            self.table.add_column(
+                Text(safe(name)),
+                justify="right" if numbers else "left",
+                no_wrap=numbers or not fold,
+                overflow="fold" if fold else "ellipsis",
+            )
 
     def add(self, *cells: str | Text) -> None:
         """Add a row."""

@@ -203,6 +203,15 @@ def test_the_chart_of_very_many_rounds_and_of_a_flat_curve_fits(tmp_path: Path) 
     assert lines[-1].count("▁") == 1
 
 
+@pytest.mark.parametrize("width", [80, 125])
+def test_on_a_narrow_screen_no_number_and_no_letter_of_an_algorithm_is_cut(tmp_path: Path, width: int) -> None:
+    algorithm = "bucketing(rule=trimmed_mean(f=2),size=2)"
+    lines = told(compare([curve(tmp_path / "1120-2110-a-long-name", [0.5, 0.9], algorithm=algorithm)]), width=width)
+    assert max(map(len, lines)) <= width
+    assert {"90.0%", "2", "rounds", "4.0", "MB", "s"} <= set(lines[1].split())
+    assert algorithm in lines[1].split()[1] + lines[2].split()[-1]
+
+
 def test_what_a_run_calls_itself_reaches_no_terminal_and_is_no_markup(tmp_path: Path) -> None:
     found = compare([curve(tmp_path / "[red]\x1b[31m", [0.5], algorithm="\x1b]0;x\x07", metric="\x1b[2J")])
     assert "\x1b" not in "".join(told(found, chart=True))
