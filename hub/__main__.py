@@ -194,6 +194,43 @@ def show_run(
         _tell(lambda console: report(story))
 
 
+@cli.command(name="compare")
+def compare_runs(
+    *run: Annotated[str, Parameter(help="run folders, or their names in the folder of runs")],
+    target: Annotated[
+        float | None, Parameter(help="value of the metric to get to [the worst of the runs' bests]", show_default=False)
+    ] = None,
+    metric: Annotated[str, Parameter(help="measurement to compare by [the runs' own]", show_default=False)] = "",
+    png: Annotated[
+        Path | None, Parameter(name=["--png", "-o"], show_default=False, help="draw the curves into this PNG file")
+    ] = None,
+    band: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="there, draw runs of one algorithm as their mean and range"),
+    ] = False,
+    runs: RunsFolder = None,
+    json_: Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="all, in a line")] = False,
+) -> None:
+    """Put runs side by side: how good they got, and what it took to get as far as a target."""
+    from hub.views.archive import find
+    from hub.views.compare import compare, side_by_side
+
+    if not run:
+        raise ConfigError("which runs? Write fedhub compare RUN RUN; fedhub runs lists them")
+    if band and not png:
+        raise ConfigError("--band is about the picture; write --png FILE too")
+    comparison = compare([find(one, _runs(runs)) for one in run], metric=metric, target=target)
+    if png:
+        from hub.views.plot import save_picture
+
+        save_picture(comparison, png, band=band)
+        say(f"drew {png}")
+    if json_:
+        result(msgspec.json.encode(comparison).decode())
+    else:
+        _tell(lambda console: side_by_side(comparison, console.width, chart=console.is_terminal))
+
+
 @cli.command
 def replay(
     run: RunName = "",
@@ -303,6 +340,7 @@ def _tell(what: Callable[[Console], RenderableType]) -> None:
 
 def _serve(wishes: Any, *, compare: bool, json_: bool) -> ExitCode:
     """Play a run, and say at its end what came of it."""
+    from hub.runs import Contract, ask_app
     from hub.server import Ended, Hub
 
     if trackers := resolve(*wishes.layers).settings.trackers:
@@ -310,8 +348,17 @@ def _serve(wishes: Any, *, compare: bool, json_: bool) -> ExitCode:
 
         check_trackers(trackers)  # before anything is opened or made
 
+    async def ask(app: Any) -> Contract:
+        contract = await ask_app(app)
+        if compare and not contract.has_test:  # said now, not when all rounds have been played
+            raise ConfigError(
+                f"{contract.app} has no @app.test function, so there is nothing to compare with; "
+                "write one, or say --no-compare"
+            )
+        return contract
+
     async def life() -> Ended | None:
-        hub = Hub(wishes)
+        hub = Hub(wishes, ask=ask)
         with stop_signals(hub.stop):
             return await hub.serve()
 
@@ -332,28 +379,30 @@ def _serve(wishes: Any, *, compare: bool, json_: bool) -> ExitCode:
 
 
 def _compare(ended: Any) -> Mapping[str, float]:
-    """Have an edge process train without federation; nothing is compared if it cannot."""
+    """Have an edge process train without federation; nothing is compared if it cannot, or is told to stop."""
     from hub.companions import as_flags, edge_command
+    from hub.events import EdgeJoined
+    from hub.views.archive import read_facts
 
     settings, run = ended.run.settings, ended.run
-    say("comparing with training alone and centralised ...")
-    plan = msgspec.json.encode(ended.plan).decode()
-    arguments = (
-        "compare",
-        run.app,
-        "--edges",
-        str(len(ended.summary.data_bytes)),
-        "--rounds",
-        str(ended.summary.rounds),
-    )
+    found: dict[str, float] = {}
+
+    async def measure() -> None:
+        say("comparing with training alone and centralised (Ctrl-C leaves it out) ...")
+        joined = (stamped.fact for stamped in read_facts(run.folder / "events.jsonl", only=(EdgeJoined,)))
+        # Not how many names: an edge that comes back may have a new one.
+        edges = max((fact.here for fact in joined if isinstance(fact, EdgeJoined)), default=0)
+        if not edges:
+            raise ConfigError("its events.jsonl does not say how many edges there were")
+        arguments = ["compare", run.app, "--edges", str(edges), "--rounds", str(ended.summary.rounds)]
+        arguments += ["--metric", settings.metric, "--plan", msgspec.json.encode(ended.plan).decode()]
+        found.update(await edge_command(*arguments, *as_flags(run.options)))
+
     try:
-        answer: dict[str, float] = asyncio.run(
-            edge_command(*arguments, "--metric", settings.metric, "--plan", plan, *as_flags(run.options))
-        )
+        asyncio.run(until_stopped(measure()))
     except FedhubError as error:
         say(f"nothing to compare with: {error}")
-        return {}
-    return answer
+    return found
 
 
 def main() -> None:

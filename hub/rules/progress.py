@@ -28,7 +28,7 @@ class Progress:
         value = metrics.get(self.metric)
         if value is None or math.isnan(value):
             return False
-        if self.best is None or self._is_better(value, self.best):
+        if self.best is None or is_better(self.metric, value, self.best):
             self.best, self.best_round, self._since_best = value, round, 0
             return True
         self._since_best += 1
@@ -36,7 +36,7 @@ class Progress:
 
     def finished(self, round: int) -> str | None:
         """Say why the run is over after `round` rounds, or None if it goes on."""
-        if self.target is not None and self.best is not None and not self._is_better(self.target, self.best):
+        if self.target is not None and self.best is not None and not is_better(self.metric, self.target, self.best):
             return f"{self.metric} {self.best:.4g} reached the target {self.target:g} in round {self.best_round}"
         if self.patience and self._since_best >= self.patience:
             return f"{self.metric} has not improved for {self._since_best} rounds (best {self.best:.4g})"
@@ -45,6 +45,8 @@ class Progress:
             return f"all {round} rounds are done" if exact else f"{round} rounds are done, {self.rounds} were planned"
         return None
 
-    def _is_better(self, one: float, other: float) -> bool:
-        smaller_wins = any(word in self.metric.lower() for word in ("loss", "error", "perplexity"))
-        return one < other if smaller_wins else one > other
+
+def is_better(metric: str, one: float, other: float) -> bool:
+    """Tell whether `one` is a better value than `other`: the smaller of a loss or an error, else the larger."""
+    smaller_wins = any(word in metric.lower() for word in ("loss", "error", "perplexity"))
+    return one < other if smaller_wins else one > other

@@ -3,7 +3,7 @@
 import json
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -185,11 +185,16 @@ def is_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (_JOURNAL, _EVENTS))
 
 
-def kept_in(folder: Path) -> Kept:
-    """Say of a run folder what a list of runs says."""
+def kept_in(folder: Path, *, note: Callable[[Fact, Kept], None] = lambda fact, kept: None) -> Kept:
+    """Say of a run folder what a list of runs says.
+
+    Args:
+        folder: the run's.
+        note: told each fact that counts here, with what the run came to up to then, that fact included.
+    """
     kept = Kept(name=folder.name, folder=str(folder), app=_app(folder))
     try:
-        _add_up(folder, kept)
+        _add_up(folder, kept, note)
     except ConfigError as error:
         kept.why = str(error)
     locked, damage = look_at(folder)
@@ -201,7 +206,7 @@ def kept_in(folder: Path) -> Kept:
     return kept
 
 
-def _add_up(folder: Path, kept: Kept) -> None:
+def _add_up(folder: Path, kept: Kept, note: Callable[[Fact, Kept], None]) -> None:
     since = 0.0
     for stamped in read_facts(folder / _EVENTS, only=_GIST):
         fact = stamped.fact
@@ -226,6 +231,7 @@ def _add_up(folder: Path, kept: Kept) -> None:
                 pass
         if isinstance(fact, RoundClosed | RoundAbandoned):
             kept.bytes_down, kept.bytes_up = kept.bytes_down + fact.bytes_down, kept.bytes_up + fact.bytes_up
+        note(fact, kept)
 
 
 def _app(folder: Path) -> str:

@@ -29,10 +29,8 @@ def table_of(runs: Iterable[Kept], width: int) -> Table:
     wide = width >= _WIDE
     columns = ("run", "begun", "app", "algorithm", ">rounds", ">best", ">last", ">time", ">crossed", "")
     shown = [wide or column not in ("algorithm", ">last") for column in columns]
-    table = _Table(*compress(columns, shown))
+    table = PlainTable(*compress(columns, shown))
     for kept in runs:
-        standing = f"{kept.standing}: {kept.why}" if kept.why else kept.standing
-        standing += f" · {gaps(kept.missed)}" if kept.missed else ""
         cells: tuple[str | Text, ...] = (
             Text(safe(kept.name), "bold"),
             clock(kept.began, _DAY if wide else _SHORT_DAY) if kept.began else "",
@@ -43,7 +41,7 @@ def table_of(runs: Iterable[Kept], width: int) -> Table:
             _value(kept.metric, kept.last),
             took(kept.seconds),
             size(kept.bytes_down + kept.bytes_up),
-            Text(safe(standing), _STANDINGS[kept.standing]),
+            standing(kept),
         )
         table.add(*compress(cells, shown))
     return table.table
@@ -99,9 +97,17 @@ def to_json(story: Story) -> str:
     return msgspec.json.encode(told).decode()
 
 
+def standing(kept: Kept) -> Text:
+    """Say how a run stands, and what its record lacks."""
+    words = f"{kept.standing}: {kept.why}" if kept.why else kept.standing
+    return Text(safe(words + (f" · {gaps(kept.missed)}" if kept.missed else "")), _STANDINGS[kept.standing])
+
+
 def _rounds(state: State) -> Iterator[RenderableType]:
     rows, metric = state.rows, state.head.metric
-    table = _Table(">round", f">{metric}", ">loss", ">answered", ">late", ">left", ">refused", ">time", ">down", ">up")
+    table = PlainTable(
+        ">round", f">{metric}", ">loss", ">answered", ">late", ">left", ">refused", ">time", ">down", ">up"
+    )
     few = rows if len(rows) <= _MOST_ROUNDS else [rows[len(rows) * at // _MOST_ROUNDS] for at in range(_MOST_ROUNDS)]
     shown = {row.number: row for row in [*few, rows[-1], *(row for row in rows if row.number == state.head.best)]}
     for _, row in sorted(shown.items()):
@@ -122,7 +128,7 @@ def _rounds(state: State) -> Iterator[RenderableType]:
 
 
 def _edges(story: Story, trainers: dict[str, Edge]) -> Iterator[RenderableType]:
-    table = _Table("edge", "kind", ">share", *(f">{fate}" for fate in _FATES), ">median", ">down", ">up")
+    table = PlainTable("edge", "kind", ">share", *(f">{fate}" for fate in _FATES), ">median", ">down", ">up")
     total = sum(edge.weight for edge in trainers.values())
     shown = sorted(trainers, key=lambda name: -trainers[name].weight)[:_MOST_EDGES]
     for name in sorted(shown):
@@ -168,14 +174,22 @@ def _value(metric: str, value: float | None) -> str:
     return "" if value is None else number(metric, value)
 
 
-class _Table:
-    """A table without lines, whose cells are never read as markup. A column that begins with `>` is of numbers."""
+class PlainTable:
+    """A table without lines, whose cells are never read as markup. A column that begins with `>` is of numbers.
 
-    def __init__(self, *columns: str) -> None:
+    Where there is too little room, the cells are cut; with `fold`, only texts give way, on more lines.
+    """
+
+    def __init__(self, *columns: str, fold: bool = False) -> None:
         self.table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=DIM)
         for column in columns:
             name, numbers = column.removeprefix(">"), column.startswith(">")
-            self.table.add_column(Text(safe(name)), justify="right" if numbers else "left", no_wrap=True)
+            self.table.add_column(
+                Text(safe(name)),
+                justify="right" if numbers else "left",
+                no_wrap=numbers or not fold,
+                overflow="fold" if fold else "ellipsis",
+            )
 
     def add(self, *cells: str | Text) -> None:
         """Add a row."""

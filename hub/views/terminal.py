@@ -40,7 +40,7 @@ _FATES: dict[Fate, tuple[str, str, str]] = {
 }
 _LEVELS: dict[Level, str] = {"info": "", "good": GOOD, "warn": WARN, "bad": BAD}
 
-_BLOCKS = " ▁▂▃▄▅▆▇█"
+BLOCKS = " ▁▂▃▄▅▆▇█"
 _SPANS = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 2, 5)]  # seconds that a lane may be long
 _LANE = 58  # columns that a lane needs at least to stand beside another
 
@@ -179,7 +179,7 @@ def _curve(name: str, values: Sequence[float], width: int, height: int, style: s
     lines = []
     for line, label in zip(reversed(range(height)), labels, strict=False):
         text = Text(f" {label:>15} ", DIM)
-        text.append("".join(_BLOCKS[max(0, min(8, one - 8 * line))] for one in heights), style)
+        text.append("".join(BLOCKS[max(0, min(8, one - 8 * line))] for one in heights), style)
         text.truncate(width, pad=True)
         lines.append(text)
     return lines

@@ -71,7 +71,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_opened(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "watch", "show", "replay", "check"])
+@pytest.mark.parametrize("command", ["serve", "demo", "watch", "show", "compare", "replay", "check"])
 def test_help_shows_no_default_that_says_nothing(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(cli, [command, "--help"]) is ExitCode.DONE
     shown = capsys.readouterr().out
