@@ -700,7 +700,7 @@ def next_model(
     What is averaged and not learnt, such as running statistics, goes where its average is: no server step is taken
     with it. An adaptive one would, for example, make a variance negative.
     """
-    tensors = algorithm.aggregation.finalize(state, wire(algorithm, newest, opening.averaged))
+    tensors = algorithm.aggregation.finalize(state, wire(algorithm, newest, opening.averaged), newest.memory)
     aggregate = Aggregate(tensors, turnout=answered / max(opening.fleet, answered))
     learnt = {name: array for name, array in newest.model.items() if name not in opening.averaged}
     others = {name: array for name, array in newest.model.items() if name in opening.averaged}

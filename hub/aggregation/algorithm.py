@@ -14,6 +14,7 @@ from shared.tensors import ModelSpec, Tensors
 State = TypeVar("State")
 Metrics = Mapping[str, float]
 NONE_TOLD: Metrics = MappingProxyType({})
+NOTHING_KEPT: Tensors = MappingProxyType({})
 
 
 class Aggregation(Protocol[State]):
@@ -36,10 +37,10 @@ class Aggregation(Protocol[State]):
         """
         ...
 
-    def finalize(self, state: State, model: Tensors) -> Tensors:
+    def finalize(self, state: State, model: Tensors, memory: Tensors = NOTHING_KEPT) -> Tensors:
         """Give the aggregate: float64 for the model's float tensors, the agreed value for all others.
 
-        `state` is used up: its memory may be that of the aggregate.
+        `state` is used up: its memory may be that of the aggregate. `memory` is what the last server step kept.
 
         Raises:
             NothingAccumulated: there was no update.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hub.aggregation.algorithm import NONE_TOLD, Algorithm, Metrics, Terms
+from hub.aggregation.algorithm import NONE_TOLD, NOTHING_KEPT, Algorithm, Metrics, Terms
 from hub.aggregation.fedavg import move
 from hub.aggregation.mean import ExactMean, Sum
 from shared.tensors import Tensors
@@ -59,6 +59,6 @@ class Normalized:
         state.steps += weight * steps
         return state
 
-    def finalize(self, state: Paces, model: Tensors) -> Tensors:
+    def finalize(self, state: Paces, model: Tensors, memory: Tensors = NOTHING_KEPT) -> Tensors:
         """Give the mean move of a step, times the mean number of steps."""
         return self.mean.finalize(state.moves, model, times=state.steps / max(state.moves.weight, 1))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hub.aggregation.algorithm import NONE_TOLD, Metrics
+from hub.aggregation.algorithm import NONE_TOLD, NOTHING_KEPT, Metrics
 from shared.errors import NothingAccumulated
 from shared.tensors import Array, ModelSpec, Tensors
 
@@ -89,7 +89,7 @@ class ExactMean:
         state.updates += 1
         return state
 
-    def finalize(self, state: Sum, model: Tensors, *, times: float = 1.0) -> Tensors:
+    def finalize(self, state: Sum, model: Tensors, memory: Tensors = NOTHING_KEPT, *, times: float = 1.0) -> Tensors:
         """Divide by the sum of the weights, in the place of the sums: at no time are there two of them.
 
         Floats are given `times` as long, if that is said.

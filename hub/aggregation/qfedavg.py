@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hub.aggregation.algorithm import NONE_TOLD, Algorithm, Metrics, NotNegative, Terms, setting
+from hub.aggregation.algorithm import NONE_TOLD, NOTHING_KEPT, Algorithm, Metrics, NotNegative, Rate, Terms, setting
 from hub.aggregation.fedavg import move
 from hub.aggregation.mean import ExactMean, Sum
 from hub.aggregation.step import BLOCK
@@ -22,17 +22,19 @@ class QFedAvg:
 
     Li et al. 2020, "Fair Resource Allocation in Federated Learning", Algorithm 2, where L = 1 / lr and F_k is the loss
     of w_t on edge k's data, which it measures before its first step. Edges weigh alike, whatever their examples. With
-    q = 0 it is their plain mean.
+    q = 0 it is their plain mean. After many local steps ||w_k - w_t|| is long, and 1 / lr makes the hub's step short:
+    then a smaller L helps.
     """
 
     q: NotNegative = setting(1.0, "how much the worse off are preferred; 0 not at all")
+    lipschitz: Rate | None = setting(None, "steepness of the slopes that is reckoned with (L); none means 1 / lr")
 
     def make(self, name: str, terms: Terms) -> Algorithm:
         """Have edges measure the loss they begin with, and take local steps."""
         return Algorithm(
             name=name,
             local="qfedavg",
-            aggregation=Fair(self.q, 1.0 / terms.lr),
+            aggregation=Fair(self.q, self.lipschitz or 1.0 / terms.lr),
             step=move,
             metrics=frozenset({"loss", "start_loss"}),
         )
@@ -76,7 +78,7 @@ class Fair:
         state.moves = self.mean.accumulate(state.moves, update, 1, largest=largest * max(1.0, factor), share=factor)
         return state
 
-    def finalize(self, state: Fairly, model: Tensors) -> Tensors:
+    def finalize(self, state: Fairly, model: Tensors, memory: Tensors = NOTHING_KEPT) -> Tensors:
         """Divide by the sum of the curvatures, instead of the number of updates."""
         curvature = math.fsum(state.curvatures) or 1.0
         return self.mean.finalize(state.moves, model, times=state.moves.updates * self.lipschitz / curvature)

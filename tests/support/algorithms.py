@@ -12,6 +12,7 @@ RULES = {
     "centred_clipping": "centred_clipping",
     "norm_clipping": "norm_clipping",
     "bucketing": "bucketing(rule=median, size=1)",
+    "bucketing with momentum": "bucketing(rule=centred_clipping(momentum=0.5), size=1)",
     "nnm": "nnm(f=0)",
 }
 """Those that combine a round's updates in a way of their own, and take FedAvg's step with the result."""

@@ -34,6 +34,11 @@ class Bucketing(Rule):
         """As many that there are as many buckets as the other rule needs."""
         return self.size * (self.rule.needs - 1) + 1
 
+    @property
+    def momentum(self) -> float:
+        """That of the other rule."""
+        return self.rule.momentum
+
     def combine(self, rows: Rows) -> Wide:
         """Fill the buckets, then use the rule."""
         bucket = np.arange(rows.count) // self.size

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hub.aggregation.algorithm import setting
+from hub.aggregation.algorithm import Decay, setting
 from hub.aggregation.robust.rows import Rows, Wide, squared_distances_to, weighted_sum
 from hub.aggregation.robust.rule import Rule, at_least
 
@@ -13,8 +13,8 @@ from hub.aggregation.robust.rule import Rule, at_least
 class CentredClipping(Rule):
     """v <- v + 1/n sum_i (x_i - v) min(1, tau / ||x_i - v||), so many times.
 
-    Karimireddy, He, Jaggi 2021, "Learning from History for Byzantine Robust Optimization", Algorithm 2. The paper
-    begins with what the last round gave, for updates that carry the momentum of their edges; here edges send how far
+    Karimireddy, He, Jaggi 2021, "Learning from History for Byzantine Robust Optimization", Algorithm 2. There edges
+    send a momentum, and v begins with what the last round gave: so it is with `momentum`. Without, edges send how far
     they moved in this round alone, and v begins with 0, the model that all of them began with. Where data differ from
     edge to edge, put it behind `Bucketing`.
 
@@ -24,6 +24,7 @@ class CentredClipping(Rule):
 
     tau: float | None = setting(None, "radius; none means the median distance")
     steps: int = setting(3, "how often it is clipped anew (L)")
+    momentum: Decay = setting(0.0, "how much of its momentum an edge keeps in a round (beta); 0 for none")
 
     def __post_init__(self) -> None:
         at_least(0, tau=0 if self.tau is None else self.tau)

@@ -70,6 +70,17 @@ class Kept:
             np.array([self.weights[index] for index in order], np.float64),
         )
 
+    def shift(self, point: Wide) -> None:
+        """Take `point` from each row."""
+        for row in self.rows:
+            np.subtract(row, point, out=row, casting="same_kind")
+
+    def row(self, tensors: Tensors, model: Tensors) -> Wide:
+        """Give as one row, in float64, what is kept of tensors under their names; zeros for the others."""
+        return np.concatenate(
+            [np.zeros(0), *(np.ravel(tensors.get(name, np.zeros(model[name].size))) for name in self.floats)]
+        )
+
     def tensors(self, combined: Wide, model: Tensors) -> dict[str, Array]:
         """Cut a combined row into the model's tensors, without copying; integers and booleans have their own rule."""
         cut: dict[str, Array] = {}

@@ -34,6 +34,11 @@ class NearestNeighbourMixing(Rule):
         """2f + 1, and what the other rule needs."""
         return max(2 * self.f + 1, self._then.needs)
 
+    @property
+    def momentum(self) -> float:
+        """That of the other rule."""
+        return self._then.momentum
+
     def combine(self, rows: Rows) -> Wide:
         """Mix, then use the rule."""
         near = Distances.between(rows).nearest(rows.count - min(self.f, (rows.count - 1) // 2))

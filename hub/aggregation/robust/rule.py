@@ -2,12 +2,15 @@
 
 from typing import Protocol
 
-from hub.aggregation.algorithm import NONE_TOLD, Algorithm, Metrics, Terms
+from hub.aggregation.algorithm import NONE_TOLD, NOTHING_KEPT, Aggregate, Algorithm, Metrics, Terms
 from hub.aggregation.fedavg import move
 from hub.aggregation.robust.kept import LARGEST, Kept
 from hub.aggregation.robust.rows import Rows, Wide
 from shared.errors import ConfigError, NothingAccumulated
 from shared.tensors import Tensors
+
+_LAST = "last "
+"""Under which names the last round's aggregate is kept."""
 
 
 class Rule(Protocol):
@@ -25,6 +28,11 @@ class Rule(Protocol):
     def needs(self) -> int:
         """The fewest updates with which the rule keeps its promise."""
         ...
+
+    @property
+    def momentum(self) -> float:
+        """How much of its momentum an edge keeps in a round, if it sends that; then the rule begins at the last one."""
+        return 0.0
 
     def combine(self, rows: Rows) -> Wide:
         """Give one row for all rows, of which there is at least one."""
@@ -47,13 +55,31 @@ class Rule(Protocol):
 
     def make(self, name: str, terms: Terms) -> Algorithm:
         """Have edges take local steps, and go where this rule says that they went."""
-        return Algorithm(name=name, local="sgd", aggregation=self, step=move)
+        if not self.momentum:
+            return Algorithm(name=name, local="sgd", aggregation=self, step=move)
+        return Algorithm(
+            name=name, local="momentum", settings={"beta": self.momentum}, aggregation=self, step=move_and_remember
+        )
 
-    def finalize(self, state: Kept, model: Tensors) -> Tensors:
+    def finalize(self, state: Kept, model: Tensors, memory: Tensors = NOTHING_KEPT) -> Tensors:
         """Combine what was kept."""
         if not state.rows:
             raise NothingAccumulated("a robust rule was asked to combine no updates")
-        return state.tensors(self.combine(state.in_order()), model)
+        last = {key.removeprefix(_LAST): array for key, array in memory.items() if key.startswith(_LAST)}
+        if not last:
+            return state.tensors(self.combine(state.in_order()), model)
+        start = state.row(last, model)
+        state.shift(start)
+        combined = self.combine(state.in_order())
+        combined += start
+        return state.tensors(combined, model)
+
+
+def move_and_remember(memory: Tensors, model: Tensors, aggregate: Aggregate) -> tuple[Tensors, Tensors]:
+    """Go where the edges went, and keep which way that was."""
+    moved, _ = move(memory, model, aggregate)
+    floats = (name for name, array in model.items() if array.dtype.kind not in "biu")
+    return moved, {f"{_LAST}{name}": aggregate.tensors[name] for name in floats}
 
 
 def at_least(least: float, /, **settings: float) -> None:
