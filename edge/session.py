@@ -6,12 +6,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import assert_never
 
+import msgspec
+
 from edge.learner import Learner
 from edge.memory import Memory
 from shared.codec import Decoded, Frame, encode
 from shared.errors import ConfigError, LinkClosed, ProtocolError, TurnedAway
 from shared.link import Link
 from shared.messages import (
+    ABANDONED,
     Evaluate,
     Evaluation,
     Farewell,
@@ -49,10 +52,18 @@ class Desk:
     memory: Memory = field(default_factory=Memory)
     """What this edge remembers from round to round."""
 
+    coming: float | None = None
+    """When the model that is coming, or has come last, began to arrive, on the event loop's clock."""
+
     def make_room(self) -> None:
         """Let go of the model, unless it is worked with: the next one is coming, and takes its memory."""
+        self.coming = asyncio.get_running_loop().time()
         if self.work is None or self.work.done():
-            self.model, self.tensors = None, {}
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Hold no model any more."""
+        self.model, self.tensors = None, {}
 
     def drop(self) -> None:
         """Give up the present work: something newer has come."""
@@ -119,6 +130,8 @@ class EdgeSession:
         holdings = await self.learner.prepare(welcome)
         self.link.expect(ModelSpec(welcome.spec))
         self.link.before_long(self.desk.make_room)
+        if list(self.desk.tensors) != [tensor.name for tensor in welcome.spec]:
+            self.desk.let_go()  # a hub that was resumed with another algorithm sends something else along
         await self.link.send(Ready(examples=holdings.examples, data_bytes=holdings.data_bytes, model=self.desk.model))
 
     async def _work(self, spec: ModelSpec) -> Goodbye:
@@ -148,7 +161,9 @@ class EdgeSession:
                 self._take(task, heard, spec)
             case Receipt() as receipt:
                 self.desk.memory.heard(receipt)
-                if not receipt.accepted:
+                if receipt.code == ABANDONED:
+                    self.tell(f"round {receipt.round}: does not count: {receipt.reason}")
+                elif not receipt.accepted:
                     self.tell(f"round {receipt.round}: refused ({receipt.code}): {receipt.reason}")
             case Goodbye() as goodbye:
                 return goodbye
@@ -166,6 +181,10 @@ class EdgeSession:
             self.desk.model, self.desk.tensors = task.model, spec.views(heard.segments)
         elif self.desk.model != task.model:
             raise ProtocolError(f"the hub left out model {task.model[:12]}, which this edge does not hold")
+        if isinstance(task, Train) and self.desk.coming is not None:
+            spent = asyncio.get_running_loop().time() - self.desk.coming  # seconds were left when it was sent
+            task = msgspec.structs.replace(task, seconds=max(0.0, task.seconds - spent))
+        self.desk.coming = None
         key = (type(task).__name__, task.run, task.round, task.attempt if isinstance(task, Train) else 0, task.plan)
         if key != self.desk.task:
             self.desk.drop()
