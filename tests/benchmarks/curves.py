@@ -7,7 +7,6 @@ misses that. Most take less than a minute; `shards` and `fedsgd` take two, `cnn`
 
 import argparse
 import fnmatch
-import json
 import os
 import shlex
 import subprocess
@@ -16,7 +15,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
+
+from tests.support.federation import events_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +26,17 @@ ROOT = Path(__file__).parents[2]
 def last(accuracies: list[float]) -> float:
     """Give the accuracy at the end: for a run with a target, the one that reached it."""
     return accuracies[-1]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of a run."""
+
+    accuracies: list[float]
+    """After each round that was measured."""
+    seconds: float
+    closing: str
+    """What the command said at its end."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +57,16 @@ class Row:
 
     def command(self, *, data: str = "FOLDER", seed: int) -> list[str]:
         """Give the command line."""
-        return [
-            part.replace("FOLDER", data) for part in ("fedhub", "demo", *shlex.split(self.flags), "--seed", str(seed))
-        ]
+        words = ("fedhub", "demo", *shlex.split(self.flags), "--seed", str(seed))
+        return [word.replace("FOLDER", data) for word in words]
 
+    def reached(self, played: Played) -> bool:
+        """Tell whether a run is as good, or as bad, as it must be."""
+        return self.least <= self.figure_of(played) <= self.most
 
-@dataclass(frozen=True)
-class Played:
-    """What came of a run."""
-
-    accuracies: list[float]
-    """After each round that was measured."""
-    seconds: float
-    closing: str
-    """What the command said at its end."""
+    def figure_of(self, played: Played) -> float:
+        """Give the one accuracy that counts; NaN where nothing was measured."""
+        return self.figure(played.accuracies or [nan])
 
 
 _ONE_STEP = "--epochs 1 --batch 10"
@@ -122,18 +131,13 @@ def play(row: Row, *, data: str = "FOLDER", seed: int) -> Played:
             env={**os.environ, **kept},
             capture_output=True,
             text=True,
-            check=False,
+            check=False,  # a model that is driven away may end its run: what was measured until then is the result
         )
         seconds = time.monotonic() - began
-        record = Path(folder, "row", "events.jsonl")
-        facts = [json.loads(line)["fact"] for line in record.open(encoding="utf-8")] if record.exists() else []
-    closed = [fact["metrics"] for fact in facts if fact["event"] == "RoundClosed"]
-    accuracies = [float(metrics["accuracy"]) for metrics in closed if "accuracy" in metrics]
-    # A model that is pulled away may become infinite, which ends the run: that is a result too.
-    if not accuracies:
-        raise SystemExit(f"no round was measured:\n{done.stderr}")
-    said = [line for line in done.stderr.splitlines() if line.startswith(("federated", "fedhub:"))]
-    return Played(accuracies, seconds, said[-1] if said else "")
+        facts = events_of(Path(folder, "row")) if Path(folder, "row", "events.jsonl").exists() else []
+    measured = [fact["metrics"] for fact in facts if fact["event"] == "RoundClosed" and fact["metrics"]]
+    said = [line for line in done.stderr.splitlines() if line.startswith(("federated", "fedhub: "))]
+    return Played([float(metrics["accuracy"]) for metrics in measured], seconds, " ".join(said))
 
 
 def main() -> int:
@@ -152,14 +156,10 @@ def main() -> int:
         for seed in chosen.seeds:
             print(shlex.join(row.command(data=chosen.data, seed=seed)), flush=True)
             played = play(row, data=str(Path(chosen.data).resolve()), seed=seed)
-            figure = row.figure(played.accuracies)
-            reached = row.least <= figure <= row.most
-            missed += not reached
-            print(
-                f"{name}, seed {seed}: {figure:.2%} of {len(played.accuracies)} rounds, {row.wanted}: "
-                f"{'reached' if reached else 'MISSED'} ({played.seconds:.0f} s; {played.closing})\n",
-                flush=True,
-            )
+            missed += not row.reached(played)
+            found = f"{row.figure_of(played):.2%} in {len(played.accuracies)} rounds, {row.wanted}"
+            verdict = "reached" if row.reached(played) else "MISSED"
+            print(f"{name}, seed {seed}: {found}: {verdict} ({played.seconds:.0f} s; {played.closing})\n", flush=True)
     return int(bool(missed))
 
 
