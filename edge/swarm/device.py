@@ -1,8 +1,8 @@
-"""A simulated device: how long it computes, how slow its line is, and when it goes away, all from one seed."""
+"""A simulated device: how slow and unreliable it is, all from one seed, and whether it spoils what it sends."""
 
 import asyncio
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from msgspec import Meta
 from edge.learner import Holdings, Learner, Measured, Trained, WentAway
 from shared.errors import ConfigError
 from shared.messages import Evaluate, Train, Welcome
-from shared.tensors import ModelSpec, Tensors
+from shared.tensors import Array, ModelSpec, Tensors
 
 BUILT_IN = Path(__file__).with_name("profiles.toml")
 
@@ -33,6 +33,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dropout: Probability = 0.0
     leave: Probability = 0.0
     away: NotNegative = 1.0
+    pull: float = 1.0
 
 
 def read_profiles(path: Path = BUILT_IN) -> dict[str, Profile]:
@@ -70,7 +71,7 @@ def assign(mix: str, profiles: dict[str, Profile], count: int) -> list[tuple[str
 
 @dataclass
 class SimulatedDevice:
-    """A learner that is as slow and unreliable as its profile says.
+    """A learner that is as slow, unreliable and hostile as its profile says.
 
     What happens in a round depends on the seed, the device's index and the round alone, so a run can be repeated.
 
@@ -112,6 +113,9 @@ class SimulatedDevice:
         loop = asyncio.get_running_loop()
         began = loop.time()
         trained = await self.learner.train(task, model)
+        if device.pull != 1.0:
+            spoiled = {name: times(array, device.pull) for name, array in trained.tensors.items()}
+            trained = replace(trained, tensors=spoiled)
         line = (size / device.down if device.down else 0.0) + (size / device.up if device.up else 0.0)
         await asyncio.sleep(max(0.0, seconds - (loop.time() - began)) + line)
         return trained
@@ -119,3 +123,8 @@ class SimulatedDevice:
     async def evaluate(self, task: Evaluate, model: Tensors) -> Measured:
         """Measure, as the learner does."""
         return await self.learner.evaluate(task, model)
+
+
+def times(array: Array, factor: float) -> Array:
+    """Multiply floats, in their own type; integers and booleans are given as they are."""
+    return array if array.dtype.kind in "biu" else np.asarray(array * factor, array.dtype)

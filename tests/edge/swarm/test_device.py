@@ -1,14 +1,18 @@
-"""A simulated device is as slow and unreliable as its profile says, and the same seed is the same fate."""
+"""A simulated device is as slow, unreliable and hostile as its profile says, and the same seed is the same fate."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
+import ml_dtypes
+import numpy as np
 import pytest
 
-from edge.learner import Holdings, Measured, WentAway
+from edge.learner import Holdings, Measured, Trained, WentAway
 from edge.swarm.device import BUILT_IN, Profile, SimulatedDevice, assign, read_profiles
 from shared.errors import ConfigError
 from shared.messages import Evaluate, Train
+from shared.tensors import Array, Tensors
 from tests.support.federation import MODEL, Adder
 from tests.support.tiny import plan
 
@@ -17,7 +21,17 @@ def task(round: int, attempt: int = 1) -> Train:
     return Train(run="r", round=round, attempt=attempt, model="0" * 64, seconds=9.0, plan=plan())
 
 
-def device(profile: Profile, *, learner: Adder | None = None, seed: int = 0, index: int = 0) -> SimulatedDevice:
+@dataclass
+class Knows:
+    """A learner that has learned just this, whatever it was given."""
+
+    learned: Tensors
+
+    async def train(self, task: Train, model: Tensors) -> Trained:
+        return Trained(self.learned, 7, {"loss": 0.5})
+
+
+def device(profile: Profile, *, learner: Adder | Knows | None = None, seed: int = 0, index: int = 0) -> SimulatedDevice:
     return SimulatedDevice(learner or Adder(), profile, seed, index)
 
 
@@ -40,6 +54,10 @@ def test_the_profiles_inside_the_package_can_be_read_and_the_first_costs_nothing
     assert {"instant", "laptop", "phone", "slow", "flaky"} <= set(profiles)
     assert profiles["instant"] == Profile()
     assert profiles["slow"].train > profiles["phone"].train > profiles["laptop"].train > 0
+    assert {name: profile.pull for name, profile in profiles.items() if profile.pull != 1} == {
+        "flipping": -1,
+        "hostile": -4,
+    }
 
 
 @pytest.mark.parametrize(
@@ -146,6 +164,33 @@ async def test_a_straggler_takes_as_many_times_as_long_and_jitter_stays_within_i
     began = loop.time()
     await device(Profile(train=0.1, jitter=0.5)).train(task(1), MODEL)
     assert loop.time() - began >= 0.049
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "float16", ml_dtypes.bfloat16])
+@pytest.mark.parametrize("learned", [[1.5, -2.0, 0.0], 1.5, []])
+async def test_a_hostile_device_sends_its_floats_times_its_pull_in_their_own_type(kind: str, learned: object) -> None:
+    honest: Array = np.array(learned, kind)
+    hostile = await device(Profile(pull=-4.0), learner=Knows({"w": honest})).train(task(1), {"w": honest})
+    sent = hostile.tensors["w"]
+    assert (sent.dtype, sent.shape) == (honest.dtype, honest.shape)
+    assert (sent == np.array(learned, "float64") * -4.0).all()
+    assert (hostile.examples, hostile.metrics) == (7, {"loss": 0.5})
+
+
+async def test_a_hostile_device_leaves_integers_and_booleans_and_what_it_learned_alone() -> None:
+    learned = {"steps": np.array(3), "seen": np.array([True, False]), "w": np.ones(2, "float32")}
+    hostile = device(Profile(pull=-1.0), learner=Knows(learned))
+    for _ in range(2):
+        sent = (await hostile.train(task(1), learned)).tensors
+        assert sent["steps"] == 3
+        assert sent["seen"].tolist() == [True, False]
+        assert sent["w"].tolist() == [-1, -1]
+
+
+async def test_an_honest_device_sends_what_was_learned() -> None:
+    learned = {"w": np.ones(2, "float32")}
+    sent = await device(Profile(), learner=Knows(learned)).train(task(1), learned)
+    assert sent.tensors is learned
 
 
 async def test_a_device_prepares_and_measures_as_its_learner_does() -> None:
