@@ -6,6 +6,9 @@ from typing import Protocol
 from shared.messages import Evaluate, Train, Welcome
 from shared.tensors import Tensors
 
+IN_TIME = 0.8
+"""What of the time until the deadline partial work may take; the rest is for the way back, and for surprises."""
+
 
 @dataclass(frozen=True)
 class Holdings:
@@ -57,8 +60,11 @@ class Learner(Protocol):
         """
         ...
 
-    async def train(self, task: Train, model: Tensors) -> Trained:
-        """Train as `task.plan` says, beginning with `model`."""
+    async def train(self, task: Train, model: Tensors, *, share: float = 1.0) -> Trained:
+        """Train as `task.plan` says, beginning with `model`.
+
+        Where the plan takes partial work, a `share` of the steps will do: no more get done in time on this device.
+        """
         ...
 
     async def evaluate(self, task: Evaluate, model: Tensors) -> Measured:

@@ -96,7 +96,7 @@ class _Lent:
         self._averaged = frozenset(welcome.spec[place].name for place in welcome.averaged)
         return Holdings(self._examples, 0)
 
-    async def train(self, task: Train, model: Tensors) -> Trained:
+    async def train(self, task: Train, model: Tensors, *, share: float = 1.0) -> Trained:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Trained] = loop.create_future()
         self._tasks.put(Task(task.round, task.plan, task.seconds, model, self._averaged, answer, loop))

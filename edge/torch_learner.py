@@ -12,16 +12,13 @@ from typing import TypeVar
 
 from edge.app import App, Edge, users_code
 from edge.examples import Examples
-from edge.learner import GivenUp, Holdings, Measured, Trained
+from edge.learner import IN_TIME, GivenUp, Holdings, Measured, Trained
 from edge.local.catalogue import local_of
 from edge.memory import Memory
 from edge.trainer import Trainer, pick_device, seed_of
 from shared.errors import ConfigError
 from shared.messages import Evaluate, Role, Train, Welcome
 from shared.tensors import ModelSpec, Tensors, sha256
-
-_TRAINING = 0.8
-"""What of the time until the deadline partial work may take; the rest is for both ways of the model."""
 
 T = TypeVar("T")
 
@@ -104,7 +101,7 @@ class TorchLearner:
 
     async def train(self, task: Train, model: Tensors, *, share: float = 1.0) -> Trained:
         """Train in the thread; when cancelled, training ends with the next batch."""
-        late = monotonic() + _TRAINING * task.seconds
+        late = monotonic() + IN_TIME * task.seconds
         memory = self.memory.at(task.round)
         with _stopping() as stop:
             trained = await self.workshop.work(partial(self._train, task, model, memory, stop, late, share))

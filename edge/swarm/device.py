@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from edge.learner import Holdings, Learner, Measured, Trained, WentAway
+from edge.learner import IN_TIME, Holdings, Learner, Measured, Trained, WentAway
 from shared.errors import ConfigError
 from shared.messages import Evaluate, Train, Welcome
 from shared.tensors import Array, ModelSpec, Tensors
@@ -92,8 +92,11 @@ class SimulatedDevice:
         """Get ready, as the learner does."""
         return await self.learner.prepare(welcome)
 
-    async def train(self, task: Train, model: Tensors) -> Trained:
+    async def train(self, task: Train, model: Tensors, *, share: float = 1.0) -> Trained:
         """Train, and take as long as this device would; or go away, or say nothing.
+
+        Where the plan takes partial work (FedProx), a device that would miss the deadline does as many tenths of it as
+        it has time for.
 
         Raises:
             WentAway: the device loses its connection in this round.
@@ -112,11 +115,14 @@ class SimulatedDevice:
             await asyncio.Event().wait()  # until a newer task comes
         loop = asyncio.get_running_loop()
         began = loop.time()
-        trained = await self.learner.train(task, model)
+        line = (size / device.down if device.down else 0.0) + (size / device.up if device.up else 0.0)
+        left = max(0.0, IN_TIME * task.seconds - line)
+        if task.plan.settings.get("partial") and seconds > left:
+            share, seconds = max(1, int(10 * left / seconds)) / 10, left
+        trained = await self.learner.train(task, model, share=share)
         if device.pull != 1.0:
             spoiled = {name: times(array, device.pull) for name, array in trained.tensors.items()}
             trained = replace(trained, tensors=spoiled)
-        line = (size / device.down if device.down else 0.0) + (size / device.up if device.up else 0.0)
         await asyncio.sleep(max(0.0, seconds - (loop.time() - began)) + line)
         return trained
 

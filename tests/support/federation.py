@@ -132,7 +132,7 @@ class Adder:
     async def prepare(self, welcome: Welcome) -> Holdings:
         return Holdings(self.examples, self.examples * 100)
 
-    async def train(self, task: Train, model: Tensors) -> Trained:
+    async def train(self, task: Train, model: Tensors, *, share: float = 1.0) -> Trained:
         self.begun.set()
         if self.gate:
             await self.gate.wait()

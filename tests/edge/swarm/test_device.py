@@ -27,7 +27,7 @@ class Knows:
 
     learned: Tensors
 
-    async def train(self, task: Train, model: Tensors) -> Trained:
+    async def train(self, task: Train, model: Tensors, *, share: float = 1.0) -> Trained:
         return Trained(self.learned, 7, {"loss": 0.5})
 
 
@@ -199,3 +199,29 @@ async def test_a_device_prepares_and_measures_as_its_learner_does() -> None:
     assert await one.prepare(welcome) == Holdings(3, 300)
     evaluate = Evaluate(run="r", round=1, model="0" * 64, seconds=1.0, plan=plan())
     assert await one.evaluate(evaluate, MODEL) == Measured(3, {"accuracy": 1.0})
+
+
+# --- partial work ---
+
+
+@dataclass
+class Notes:
+    """A learner that notes how much of the work it was to do."""
+
+    shares: list[float]
+
+    async def train(self, task: Train, model: Tensors, *, share: float = 1.0) -> Trained:
+        self.shares.append(share)
+        return Trained({}, 1, {"loss": 0.5})
+
+
+@pytest.mark.parametrize(("partial", "share"), [(True, 0.2), (False, 1.0)])
+async def test_a_slow_device_does_as_many_tenths_as_it_has_time_for_where_that_is_wanted(
+    partial: bool, share: float
+) -> None:
+    # 0.8 of 0.25 s are 0.2 s, of the 0.9 s that it would take: two tenths.
+    seen: list[float] = []
+    slow = SimulatedDevice(Notes(seen), Profile(train=0.9), 0, 0)  # type: ignore[arg-type]
+    how = plan(local="fedprox", settings={"mu": 0.1, "partial": partial})
+    await slow.train(Train(run="r", round=1, attempt=1, model="0" * 64, seconds=0.25, plan=how), MODEL)
+    assert seen == [share]
