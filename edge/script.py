@@ -42,7 +42,10 @@ class Task:
     _loop: asyncio.AbstractEventLoop
 
     def state_dict(self) -> "dict[str, torch.Tensor]":
-        """Give the hub's model as tensors of your own, for `load_state_dict`."""
+        """Give the hub's model as tensors of your own, for `load_state_dict`.
+
+        What is not sent (frozen layers, second names of tied ones) is not in it: load it with `strict=False` then.
+        """
         from edge.arrays import to_torch
 
         return {name: to_torch(array) for name, array in self._model.items()}
