@@ -32,7 +32,7 @@ from hub.events import (
 )
 from hub.feed import Follower
 from hub.rules.admission import Code
-from hub.views.words import missing, names, number, sentence, short
+from hub.views.words import missing, names, number, own_models, sentence, short
 from shared.console import printable, say, size
 from shared.messages import Role
 
@@ -175,9 +175,10 @@ class PrettyLog:
     def _round(self, fact: RoundClosed) -> None:
         value = fact.metrics.get(self._metric)
         metric = "" if value is None else f"{short(self._metric)} {number(self._metric, value)}"
+        own = own_models(fact.metrics, self._metric)
         loss = fact.metrics.get("loss", fact.loss)
         line = Text(f"round {fact.round:>3}  ")
-        line.append(f"{metric:<10}", "bold green" if fact.best else "")
+        line.append(f"{metric:<10}{f'  {own}' if own else ''}", "bold green" if fact.best else "")
         line.append(f"  loss {loss:<7.3g}" if loss is not None else " " * 13)
         line.append(f" {f'{fact.answered}/{fact.asked}':>7}  ")
         notes = missing(fact)

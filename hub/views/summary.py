@@ -9,7 +9,7 @@ from typing import Any
 from hub.events import EdgeJoined, Fact, RoundAbandoned, RoundClosed, RunEnded, RunStarted, UpdateRefused
 from hub.feed import Follower
 from hub.rules.admission import Code
-from hub.views.words import number
+from hub.views.words import number, own_models
 from shared.console import size
 from shared.messages import Role
 
@@ -91,6 +91,8 @@ def closing_words(summary: Summary, folder: Path, *, compared: Mapping[str, Any]
     """
     value = summary.metrics.get(summary.metric)
     parts = [] if value is None else [f"federated {number(summary.metric, value)}"]
+    if own := own_models(summary.metrics, summary.metric):
+        parts.append(f"edges' {own}")
     if compared:
         parts.append(f"one edge alone {number(summary.metric, compared['alone'])}")
         parts.append(f"centralised {number(summary.metric, compared['centralised'])}")

@@ -1,7 +1,7 @@
 """How the views write facts, names and numbers, so that the log, the page and the summary say the same."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -44,7 +44,9 @@ def short(metric: str) -> str:
 
 def number(metric: str, value: float) -> str:
     """Write a metric's value: accuracies in per cent, everything else with four digits."""
-    return f"{100 * value:.1f}%" if metric.startswith("acc") else f"{float(f'{value:.4g}'):.12g}"
+    return (
+        f"{100 * value:.1f}%" if metric.removeprefix("personal_").startswith("acc") else f"{float(f'{value:.4g}'):.12g}"
+    )
 
 
 def percent(share: float) -> str:
@@ -80,6 +82,12 @@ class Said:
 
     text: str
     level: Level = "info"
+
+
+def own_models(metrics: Mapping[str, float], metric: str) -> str:
+    """Say what edges' own models have reached, if they have any."""
+    value = metrics.get(f"personal_{metric}")
+    return "" if value is None else f"own {number(metric, value)}"
 
 
 def sentence(fact: Fact, metric: str) -> Said | None:

@@ -27,6 +27,7 @@ _WRITE = """
     console.log(JSON.stringify({
         seconds: all("seconds"), size: all("size"), percent: all("percent"),
         loss: all("measured", "loss"), accuracy: all("measured", "accuracy"),
+        personal_accuracy: all("measured", "personal_accuracy"),
     }));
 """
 
@@ -50,6 +51,7 @@ def test_numbers_are_written_as_the_terminal_writes_them() -> None:
         "percent": percent,
         "loss": lambda value: number("loss", value),
         "accuracy": lambda value: number("accuracy", value),
+        "personal_accuracy": lambda value: number("personal_accuracy", value),
     }
     for name, write in python.items():
         ours = {value: write(value) for value in values}

@@ -41,7 +41,7 @@ export function count(value: number): string {
 /** Accuracies in per cent, everything else with four digits. */
 export function measured(metric: string, value: number | undefined): string {
   if (value === undefined) return "–";
-  return metric.startsWith("acc") ? `${(100 * value).toFixed(1)}%` : `${Number(value.toPrecision(4))}`;
+  return metric.replace(/^personal_/, "").startsWith("acc") ? `${(100 * value).toFixed(1)}%` : `${Number(value.toPrecision(4))}`;
 }
 
 export function time(stamp: number): string {

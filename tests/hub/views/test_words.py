@@ -7,7 +7,7 @@ from rich.console import Console
 
 from hub.events import Fact, Missed, Ordered, Stamped, StopRequested
 from hub.views.log import PrettyLog
-from hub.views.words import number, percent, sentence
+from hub.views.words import number, own_models, percent, sentence
 
 
 def said(fact: Fact) -> str:
@@ -60,3 +60,9 @@ def test_shares_hide_neither_a_little_nor_what_is_lacking(share: float, words: s
 )
 def test_metrics_are_written_with_four_digits_and_accuracies_in_per_cent(metric: str, value: float, words: str) -> None:
     assert number(metric, value) == words
+
+
+def test_what_edges_own_models_reach_is_told_beside_the_common_one() -> None:
+    assert own_models({"accuracy": 0.5, "personal_accuracy": 0.9312}, "accuracy") == "own 93.1%"
+    assert own_models({"accuracy": 0.5}, "accuracy") == ""
+    assert number("personal_accuracy", 0.5) == "50.0%"
