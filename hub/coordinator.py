@@ -3,15 +3,14 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal, ParamSpec, TypeVar, assert_never
+from typing import Literal, ParamSpec, TypeVar, assert_never
 
 import xxhash
 
-from hub.aggregation.algorithm import Aggregate, Algorithm
-from hub.aggregation.fedavg import move
+from hub.adding import Adding, wire
+from hub.aggregation.algorithm import Algorithm
 from hub.config import Settings
 from hub.connections.inbox import Answered, Inbox, Item, Joined, Left, Stop, Told
 from hub.connections.movements import Movements
@@ -68,8 +67,7 @@ class Tally:
     """What has come of the open round besides its score."""
 
     opening: Opening
-    state: Any
-    """The aggregation's state."""
+    sums: Adding
     chosen: float
     """When the cohort was chosen: who came or went before that is taken into account."""
     started: float
@@ -123,6 +121,8 @@ class Coordinator:
     evaluator_expected: bool = False
     _refusals: Counter[str] = field(default_factory=Counter)
     """How many answers of each edge were refused since the last round began."""
+    _counted: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Round and try of each edge's newest update that counts."""
     _abandoned: int = 0
     """How often in a row too few have answered."""
     reason: str = ""
@@ -208,7 +208,7 @@ class Coordinator:
             if lacks and not told:
                 self.feed.publish(WaitingForEdges(here=self.roster.count(Role.TRAINER), needed=needed))
             told = lacks
-            self._note(await self.inbox.next())
+            self._note(await self._hear())
 
     async def _play_round(self, *, attempt: int) -> bool:
         """Play one try at the next round; tell whether it counted."""
@@ -298,6 +298,7 @@ class Coordinator:
             heard = decode(message, ToHub, max_tensors=len(self.gate.spec.tensors))
             if isinstance(await self._aside(heard.nbytes, self._add, kept.edge, heard, tally), int):
                 round.answered.add(kept.edge)
+                self._counted[kept.edge] = opening.round, opening.attempt
         self.feed.publish(
             RoundReopened(
                 round=opening.round,
@@ -329,7 +330,7 @@ class Coordinator:
         )
         tally = Tally(
             opening=opening,
-            state=self.algorithm.aggregation.init(self._wire()),
+            sums=Adding(self.algorithm, self.gate, opening, self.newest),
             chosen=chosen,
             started=began,
             bytes_before=Traffic(self.traffic.sent, self.traffic.received),
@@ -350,11 +351,19 @@ class Coordinator:
         )
 
     def _broadcast(self, task: Train | Evaluate) -> Broadcast:
-        return Broadcast(task, full=encode(task, self._wire().values()), light=encode(task))
+        sent = wire(self.algorithm, self.newest, self.averaged)
+        return Broadcast(task, full=encode(task, sent.values()), light=encode(task))
 
-    def _wire(self) -> Tensors:
-        """Give all that edges are sent."""
-        return wire(self.algorithm, self.newest, self.averaged)
+    async def _hear(self, *, until: float | None = None) -> Item | None:
+        """Wait for the next item.
+
+        An edge that comes back is told again which of its updates was the last to count: that receipt may have been
+        lost with its connection, and what the edge remembers depends on it.
+        """
+        item = await self.inbox.next(until=until)
+        if isinstance(item, Joined) and (counted := self._counted.get(item.edge)):
+            self._receipt(item.edge, *counted)
+        return item
 
     async def _listen(self, round: Round, tally: Tally) -> Outcome:
         """Hear everything until the round is over. An item's time is when it arrived, not when it is read."""
@@ -362,7 +371,7 @@ class Coordinator:
         while (outcome := round.outcome(now)) is None:
             if self.inbox.empty:
                 await self._settle(tally)  # updates that come together share one sync
-            item = await self.inbox.next(until=round.deadline)
+            item = await self._hear(until=round.deadline)
             now = item.arrived if item else self.clock()
             match item:
                 case None:
@@ -427,7 +436,7 @@ class Coordinator:
             verdict = judged
         if verdict.code is Code.DUPLICATE and tally.prints.get(edge) == fingerprint(heard.data):
             await self._settle(tally)
-            self._receipt(edge, update)  # the same again: only its receipt was lost
+            self._receipt(edge, update.round, update.attempt)  # the same again: only its receipt was lost
             return
         if verdict.code in FINAL:
             round.out.add(edge)
@@ -435,24 +444,14 @@ class Coordinator:
         self._refuse(edge, update, verdict, heard.nbytes, after=arrived - tally.started)
 
     def _add(self, edge: str, heard: Decoded[Update], tally: Tally) -> int | Refusal:
-        """Look at the numbers and add them up: passes over the data, so in a thread. Give the update's weight.
-
-        Nothing that is given back may hold the tensors: the thread lets go of it a little later than we do, and their
-        memory is wanted for the next update.
-        """
-        aggregation, opening = self.algorithm.aggregation, tally.opening
-        metrics = heard.message.metrics
-        fits = partial(aggregation.fits, updates=len(opening.cohort), metrics=metrics)
-        judged = self.gate.contents(heard, weight_cap=opening.weight_cap, fits=fits)
-        if isinstance(judged, Refusal):
-            return judged
-        tally.state = aggregation.accumulate(
-            tally.state, judged.tensors, judged.weight, largest=judged.largest, metrics=metrics
-        )
+        """Look at the numbers and add them up: passes over the data, so in a thread. Give the update's weight."""
+        weight = tally.sums.add(heard)
+        if isinstance(weight, Refusal):
+            return weight
         tally.prints[edge] = fingerprint(heard.data)
-        tally.weight += judged.weight
-        tally.loss += judged.weight * heard.message.metrics["loss"]
-        return judged.weight
+        tally.weight += weight
+        tally.loss += weight * heard.message.metrics["loss"]
+        return weight
 
     async def _aside(self, nbytes: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Work on so many bytes in a thread, unless that takes less time than going there (0.1 ms)."""
@@ -464,7 +463,8 @@ class Coordinator:
             await self.journal.settle()
             self.movements.flush()
         for update, accepted in tally.unsettled:
-            self._receipt(accepted.edge, update)
+            self._receipt(accepted.edge, update.round, update.attempt)
+            self._counted[accepted.edge] = update.round, update.attempt
             self.feed.publish(accepted)
         tally.unsettled.clear()
 
@@ -474,7 +474,7 @@ class Coordinator:
         if self._refusals[edge] > _MOST_REFUSALS:
             self.roster.cut(edge)
             return
-        self._receipt(edge, update, refusal)
+        self._receipt(edge, update.round, update.attempt, refusal.code, refusal.reason)
         self.movements.flush()
         self.feed.publish(
             UpdateRefused(
@@ -489,29 +489,19 @@ class Coordinator:
             )
         )
 
-    def _receipt(self, edge: str, update: Update, refusal: Refusal | None = None) -> None:
+    def _receipt(self, edge: str, round: int, attempt: int, code: str = "", reason: str = "") -> None:
         self.roster.say(
             edge,
-            Receipt(
-                run=self.run,
-                round=update.round,
-                attempt=update.attempt,
-                accepted=refusal is None,
-                code=refusal.code if refusal else "",
-                reason=refusal.reason if refusal else "",
-            ),
+            Receipt(run=self.run, round=round, attempt=attempt, accepted=not code, code=code, reason=reason),
         )
 
     def _next_model(self, round: Round, tally: Tally) -> tuple[Tensors, Tensors]:
-        """Take the server step, and let go of the sums: twice the model's size, which nobody needs any more.
+        """Take the server step.
 
         Raises:
             Diverged: it led to numbers that are none.
         """
-        model, memory = next_model(
-            self.algorithm, self.newest, tally.state, answered=len(round.answered), opening=tally.opening
-        )
-        tally.state = None
+        model, memory = tally.sums.next_model(self.newest)
         for name, array in (*model.items(), *memory.items()):  # a memory of infinity would never move its model again
             if array.dtype.kind not in "biu" and not math.isfinite(magnitude(array)):
                 raise Diverged(
@@ -524,17 +514,8 @@ class Coordinator:
         """Tell those whose updates were accepted that they do not count after all: what they keep depends on it."""
         reason = f"too few answered round {round.number}; it is asked again"
         for edge in sorted(round.answered):
-            self.roster.say(
-                edge,
-                Receipt(
-                    run=self.run,
-                    round=round.number,
-                    attempt=round.attempt,
-                    accepted=False,
-                    code=ABANDONED,
-                    reason=reason,
-                ),
-            )
+            self._counted.pop(edge, None)
+            self._receipt(edge, round.number, round.attempt, ABANDONED, reason)
 
     def _abandon(self, round: Round, tally: Tally) -> None:
         late, left = self._missing(round, tally)
@@ -617,7 +598,7 @@ class Coordinator:
             self.roster.offer(edge, task)
         awaited, answers = set(asked), dict[str, Evaluation]()
         while awaited and not self.stopping:
-            item = await self.inbox.next(until=deadline)
+            item = await self._hear(until=deadline)
             match item:
                 case None:
                     break
@@ -684,29 +665,6 @@ class Coordinator:
         )
         told.reply(Reply(done=True, reason=""))
         return True
-
-
-def wire(algorithm: Algorithm, newest: Committed, averaged: Collection[str]) -> Tensors:
-    """Give what edges are sent, and answer in kind: the model, and what the algorithm has them told beside it."""
-    learnt = {name: array for name, array in newest.model.items() if name not in averaged}
-    return {**newest.model, **algorithm.carried(newest.memory, learnt)}
-
-
-def next_model(
-    algorithm: Algorithm, newest: Committed, state: Any, *, answered: int, opening: Opening
-) -> tuple[Tensors, Tensors]:
-    """Give the model and the server optimizer's memory that a round's accumulated updates lead to.
-
-    What is averaged and not learnt, such as running statistics, goes where its average is: no server step is taken
-    with it. An adaptive one would, for example, make a variance negative.
-    """
-    tensors = algorithm.aggregation.finalize(state, wire(algorithm, newest, opening.averaged), newest.memory)
-    aggregate = Aggregate(tensors, turnout=answered / max(opening.fleet, answered))
-    learnt = {name: array for name, array in newest.model.items() if name not in opening.averaged}
-    others = {name: array for name, array in newest.model.items() if name in opening.averaged}
-    stepped, memory = algorithm.step(newest.memory, learnt, aggregate)
-    moved, _ = move({}, others, aggregate)
-    return {name: stepped[name] if name in stepped else moved[name] for name in newest.model}, memory
 
 
 def fingerprint(message: memoryview) -> bytes:

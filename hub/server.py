@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time
 
+from hub.adding import wire
 from hub.aggregation.catalogue import algorithm
 from hub.companions import as_flags, companion
 from hub.config import Settings, resolve
@@ -17,7 +18,7 @@ from hub.connections.inbox import Inbox, Left, Stop, Told
 from hub.connections.movements import Movements
 from hub.connections.roster import Roster
 from hub.connections.session import Reception
-from hub.coordinator import Coordinator, wire
+from hub.coordinator import Coordinator
 from hub.events import DiskTrouble, RunStarted
 from hub.feed import Feed, Follower
 from hub.keys import keep_keys, keys_of

@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+from hub.adding import Adding, wire
 from hub.aggregation.catalogue import algorithm
-from hub.coordinator import next_model, wire
 from hub.journal import Committed, Journal
-from hub.rules.admission import Admitted, Gate
+from hub.rules.admission import Gate, Refusal
 from hub.spool import Spooled
 from shared.codec import decode
 from shared.errors import ConfigError, JournalError
@@ -53,20 +52,14 @@ def recompute(before: Committed, spooled: Spooled) -> str:
     """Give the hash of the model that a round's kept updates lead to from the model before it."""
     opening = spooled.opening
     chosen = algorithm(opening.algorithm, opening.plan)
-    sent = wire(chosen, before, opening.averaged)
-    gate = Gate(opening.run, ModelSpec.of(sent), max_examples=opening.weight_cap, metrics=chosen.metrics)
-    state = chosen.aggregation.init(sent)
+    spec = ModelSpec.of(wire(chosen, before, opening.averaged))
+    gate = Gate(opening.run, spec, max_examples=opening.weight_cap, metrics=chosen.metrics)
+    sums = Adding(chosen, gate, opening, before)
     for kept, message in spooled.updates:
-        heard = decode(message, ToHub, max_tensors=len(sent))
-        metrics = heard.message.metrics
-        fits = partial(chosen.aggregation.fits, updates=len(opening.cohort), metrics=metrics)
-        judged = gate.contents(heard, weight_cap=opening.weight_cap, fits=fits)
-        if not isinstance(judged, Admitted):
+        refusal = sums.add(decode(message, ToHub, max_tensors=len(spec.tensors)))
+        if isinstance(refusal, Refusal):
             raise JournalError(
-                f"round {opening.round}: the kept update of {kept.edge} could not count: {judged.reason}"
+                f"round {opening.round}: the kept update of {kept.edge} could not count: {refusal.reason}"
             )
-        state = chosen.aggregation.accumulate(
-            state, judged.tensors, judged.weight, largest=judged.largest, metrics=metrics
-        )
-    model, _ = next_model(chosen, before, state, answered=len(spooled.updates), opening=opening)
+    model, _ = sums.next_model(before)
     return sha256(model)

@@ -11,7 +11,7 @@ from hub.aggregation.algorithm import Aggregate
 from hub.aggregation.fedavg import move
 from hub.aggregation.mean import ExactMean
 from hub.events import Fact
-from shared.messages import Receipt, Train
+from shared.messages import ABANDONED, Receipt, Train
 from shared.tensors import Tensors, sha256
 
 EXAMPLES = 500
@@ -119,7 +119,7 @@ class Referee:
                 if edge not in now.accepted and not self.restarted:
                     raise Violation(f"{edge} has a receipt for round {now.round} that no fact tells of")
                 now.acknowledged.add(edge)
-        elif edge in self.honest and receipt.code not in _HONEST_REFUSALS:
+        elif edge in self.honest and receipt.code not in (ABANDONED, *_HONEST_REFUSALS):
             raise Violation(f"the honest {edge} was refused: {receipt.code}, {receipt.reason}")
 
     # --- what the hub says ---
