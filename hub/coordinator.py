@@ -125,6 +125,8 @@ class Coordinator:
     """How many answers of each edge were refused since the last round began."""
     _abandoned: int = 0
     """How often in a row too few have answered."""
+    _receipts: dict[str, Receipt] = field(default_factory=dict)
+    """The last receipt of each edge on which depends what it remembers: a connection may be lost with it."""
     reason: str = ""
     """Why the run is over."""
     stopping: bool = False
@@ -208,7 +210,7 @@ class Coordinator:
             if lacks and not told:
                 self.feed.publish(WaitingForEdges(here=self.roster.count(Role.TRAINER), needed=needed))
             told = lacks
-            self._note(await self.inbox.next())
+            self._note(await self._next())
 
     async def _play_round(self, *, attempt: int) -> bool:
         """Play one try at the next round; tell whether it counted."""
@@ -298,6 +300,7 @@ class Coordinator:
             heard = decode(message, ToHub, max_tensors=len(self.gate.spec.tensors))
             if isinstance(await self._aside(heard.nbytes, self._add, kept.edge, heard, tally), int):
                 round.answered.add(kept.edge)
+                self._receipt(kept.edge, heard.message)
         self.feed.publish(
             RoundReopened(
                 round=opening.round,
@@ -362,7 +365,7 @@ class Coordinator:
         while (outcome := round.outcome(now)) is None:
             if self.inbox.empty:
                 await self._settle(tally)  # updates that come together share one sync
-            item = await self.inbox.next(until=round.deadline)
+            item = await self._next(until=round.deadline)
             now = item.arrived if item else self.clock()
             match item:
                 case None:
@@ -394,6 +397,13 @@ class Coordinator:
         self.movements.end()
         self.inbox.done()  # what comes now is the next model, and the memory of the last update may be its
         return outcome
+
+    async def _next(self, *, until: float | None = None) -> Item | None:
+        """Wait for the next item; whoever joins is told again what became of its last update."""
+        item = await self.inbox.next(until=until)
+        if isinstance(item, Joined) and (receipt := self._receipts.get(item.edge)):
+            self.roster.say(item.edge, receipt)
+        return item
 
     def _welcome_back(self, edge: str, round: Round, tally: Tally) -> None:
         """Await an edge of the cohort again that was gone for a while; if it still trains, it just goes on."""
@@ -490,17 +500,17 @@ class Coordinator:
         )
 
     def _receipt(self, edge: str, update: Update, refusal: Refusal | None = None) -> None:
-        self.roster.say(
-            edge,
-            Receipt(
-                run=self.run,
-                round=update.round,
-                attempt=update.attempt,
-                accepted=refusal is None,
-                code=refusal.code if refusal else "",
-                reason=refusal.reason if refusal else "",
-            ),
+        receipt = Receipt(
+            run=self.run,
+            round=update.round,
+            attempt=update.attempt,
+            accepted=refusal is None,
+            code=refusal.code if refusal else "",
+            reason=refusal.reason if refusal else "",
         )
+        if receipt.accepted:
+            self._receipts[edge] = receipt
+        self.roster.say(edge, receipt)
 
     def _next_model(self, round: Round, tally: Tally) -> tuple[Tensors, Tensors]:
         """Take the server step, and let go of the sums: twice the model's size, which nobody needs any more.
@@ -524,17 +534,15 @@ class Coordinator:
         """Tell those whose updates were accepted that they do not count after all: what they keep depends on it."""
         reason = f"too few answered round {round.number}; it is asked again"
         for edge in sorted(round.answered):
-            self.roster.say(
-                edge,
-                Receipt(
-                    run=self.run,
-                    round=round.number,
-                    attempt=round.attempt,
-                    accepted=False,
-                    code=ABANDONED,
-                    reason=reason,
-                ),
+            receipt = self._receipts[edge] = Receipt(
+                run=self.run,
+                round=round.number,
+                attempt=round.attempt,
+                accepted=False,
+                code=ABANDONED,
+                reason=reason,
             )
+            self.roster.say(edge, receipt)
 
     def _abandon(self, round: Round, tally: Tally) -> None:
         late, left = self._missing(round, tally)
@@ -617,7 +625,7 @@ class Coordinator:
             self.roster.offer(edge, task)
         awaited, answers = set(asked), dict[str, Evaluation]()
         while awaited and not self.stopping:
-            item = await self.inbox.next(until=deadline)
+            item = await self._next(until=deadline)
             match item:
                 case None:
                     break
