@@ -1,7 +1,9 @@
 """What an edge remembers from round to round: control variates, layers of its own; only of rounds that counted."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from shared.errors import ConfigError, JournalError
 from shared.messages import ABANDONED, Receipt, Train
@@ -9,13 +11,17 @@ from shared.snapshot import read_tensors, write_tensors
 from shared.tensors import Tensors
 
 _NOTHING: Tensors = {}
+_ROUNDS = "rounds"
 
 
 @dataclass(frozen=True)
-class _Proposed:
+class _Kept:
     round: int
     attempt: int
     tensors: Tensors
+
+
+_AT_FIRST = _Kept(0, 0, _NOTHING)
 
 
 @dataclass
@@ -26,19 +32,20 @@ class Memory:
     is taken back, or the round is asked again by a hub that knows nothing of it, what was there before is there again.
     So the sum over all edges stays what the hub takes it for, and a round that is trained twice leads to the same.
 
+    A proposal is kept until there is another: a hub says its receipt again to an edge that was away, and an answer that
+    was taken back may be handed in once more.
+
     Args:
-        folder: where it is kept from one process to the next; None keeps it here alone.
+        folder: where it is kept from one process to the next, with what is proposed; None keeps it here alone.
         edge: whose it is.
     """
 
     folder: Path | None = None
     edge: str = ""
     _run: str = ""
-    _now: Tensors = field(default_factory=dict)
-    _before: Tensors = field(default_factory=dict)
-    _counted: int = 0
-    """The round after which `_now` was remembered."""
-    _proposed: _Proposed | None = None
+    _now: _Kept = _AT_FIRST
+    _before: _Kept = _AT_FIRST
+    _proposed: _Kept = _AT_FIRST
 
     def open(self, run: str) -> None:
         """Remember what belongs to this run, and nothing of another one.
@@ -48,29 +55,35 @@ class Memory:
         """
         if run == self._run:
             return
-        self._run, self._counted, self._proposed = run, 0, None
-        self._now = self._before = _NOTHING
+        self._run = run
+        self._now = self._before = self._proposed = _AT_FIRST
         file = self._file
         if file and file.is_file():
             try:
-                self._now = self._before = read_tensors(file)
+                self._now, self._before, self._proposed = _apart(read_tensors(file))
             except JournalError as error:
                 raise ConfigError(f"{error}; delete it to begin with nothing remembered") from None
 
     def at(self, round: int) -> Tensors:
         """Give what is remembered when `round` begins."""
-        if round <= self._counted:  # that it counted was not for long: it is asked again
-            self._now, self._counted = self._before, round - 1
-        return self._now
+        if round <= self._now.round:  # that it counted was not for long: it is asked again
+            self._now = self._before
+        return self._now.tensors
 
     @property
     def now(self) -> Tensors:
         """What is remembered after the last round that counted."""
-        return self._now
+        return self._now.tensors
 
     def propose(self, task: Train, tensors: Tensors) -> None:
-        """Remember `tensors` if the answer to `task` counts."""
-        self._proposed = _Proposed(task.round, task.attempt, tensors) if tensors or self._now else None
+        """Remember `tensors` if the answer to `task` counts.
+
+        Raises:
+            ConfigError: it cannot be written to its folder.
+        """
+        if tensors or self._now.tensors:
+            self._proposed = _Kept(task.round, task.attempt, tensors)
+            self._write()
 
     def heard(self, receipt: Receipt) -> None:
         """Take in what became of an update.
@@ -80,24 +93,39 @@ class Memory:
         """
         if receipt.run != self._run:
             return
-        if receipt.code == ABANDONED:
-            self.at(receipt.round)
         proposed = self._proposed
-        if proposed is None or (proposed.round, proposed.attempt) != (receipt.round, receipt.attempt):
+        this = (proposed.round, proposed.attempt) == (receipt.round, receipt.attempt)
+        if receipt.code == ABANDONED and receipt.round <= self._now.round:
+            self._now = self._before
+        elif receipt.accepted and this and receipt.round > self._now.round:
+            self._before, self._now = self._now, proposed
+        else:
             return
-        self._proposed = None
-        if receipt.accepted:
-            self._before, self._now, self._counted = self._now, proposed.tensors, receipt.round
-            self._write()
+        self._write()
 
     def _write(self) -> None:
         if file := self._file:
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                write_tensors(file, self._now)
+                write_tensors(file, _together(self._now, self._before, self._proposed))
             except (OSError, JournalError) as error:
                 raise ConfigError(f"cannot keep what {self.edge} remembers in {self.folder}: {error}") from None
 
     @property
     def _file(self) -> Path | None:
-        return self.folder / self._run / f"{self.edge}.safetensors" if self.folder else None
+        """In a folder of its own: another edge's process may write at the same time."""
+        return self.folder / self._run / self.edge / "memory.safetensors" if self.folder else None
+
+
+def _together(*kept: _Kept) -> Tensors:
+    """Put all into one file, so that there is never one without the other."""
+    rounds = np.array([(one.round, one.attempt) for one in kept])
+    named = {f"{place} {name}": array for place, one in enumerate(kept) for name, array in one.tensors.items()}
+    return {_ROUNDS: rounds, **named}
+
+
+def _apart(tensors: Tensors) -> list[_Kept]:
+    return [
+        _Kept(round, attempt, {name[2:]: array for name, array in tensors.items() if name.startswith(f"{place} ")})
+        for place, (round, attempt) in enumerate(tensors[_ROUNDS].tolist())
+    ]

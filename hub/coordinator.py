@@ -121,8 +121,8 @@ class Coordinator:
     evaluator_expected: bool = False
     _refusals: Counter[str] = field(default_factory=Counter)
     """How many answers of each edge were refused since the last round began."""
-    _counted: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Round and try of each edge's newest update that counts."""
+    _receipts: dict[str, Receipt] = field(default_factory=dict)
+    """The last receipt of each edge on which depends what it remembers: a connection may be lost with it."""
     _abandoned: int = 0
     """How often in a row too few have answered."""
     reason: str = ""
@@ -298,7 +298,7 @@ class Coordinator:
             heard = decode(message, ToHub, max_tensors=len(self.gate.spec.tensors))
             if isinstance(await self._aside(heard.nbytes, self._add, kept.edge, heard, tally), int):
                 round.answered.add(kept.edge)
-                self._counted[kept.edge] = opening.round, opening.attempt
+                self._receipt(kept.edge, opening.round, opening.attempt)
         self.feed.publish(
             RoundReopened(
                 round=opening.round,
@@ -357,12 +357,11 @@ class Coordinator:
     async def _hear(self, *, until: float | None = None) -> Item | None:
         """Wait for the next item.
 
-        An edge that comes back is told again which of its updates was the last to count: that receipt may have been
-        lost with its connection, and what the edge remembers depends on it.
+        An edge that comes back is told again what became of its last update that was accepted.
         """
         item = await self.inbox.next(until=until)
-        if isinstance(item, Joined) and (counted := self._counted.get(item.edge)):
-            self._receipt(item.edge, *counted)
+        if isinstance(item, Joined) and (receipt := self._receipts.get(item.edge)):
+            self.roster.say(item.edge, receipt)
         return item
 
     async def _listen(self, round: Round, tally: Tally) -> Outcome:
@@ -464,7 +463,6 @@ class Coordinator:
             self.movements.flush()
         for update, accepted in tally.unsettled:
             self._receipt(accepted.edge, update.round, update.attempt)
-            self._counted[accepted.edge] = update.round, update.attempt
             self.feed.publish(accepted)
         tally.unsettled.clear()
 
@@ -490,10 +488,10 @@ class Coordinator:
         )
 
     def _receipt(self, edge: str, round: int, attempt: int, code: str = "", reason: str = "") -> None:
-        self.roster.say(
-            edge,
-            Receipt(run=self.run, round=round, attempt=attempt, accepted=not code, code=code, reason=reason),
-        )
+        receipt = Receipt(run=self.run, round=round, attempt=attempt, accepted=not code, code=code, reason=reason)
+        if code in ("", ABANDONED):
+            self._receipts[edge] = receipt
+        self.roster.say(edge, receipt)
 
     def _next_model(self, round: Round, tally: Tally) -> tuple[Tensors, Tensors]:
         """Take the server step.
@@ -514,7 +512,6 @@ class Coordinator:
         """Tell those whose updates were accepted that they do not count after all: what they keep depends on it."""
         reason = f"too few answered round {round.number}; it is asked again"
         for edge in sorted(round.answered):
-            self._counted.pop(edge, None)
             self._receipt(edge, round.number, round.attempt, ABANDONED, reason)
 
     def _abandon(self, round: Round, tally: Tally) -> None:

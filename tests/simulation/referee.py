@@ -18,7 +18,7 @@ EXAMPLES = 500
 """How many examples each edge says it has on joining."""
 
 _GRID = 2.0**-32
-_HONEST_REFUSALS = ("late", "stale", "duplicate", "unasked")
+_HONEST_REFUSALS = ("late", "stale", "duplicate", "unasked", "abandoned")
 
 
 class Violation(Exception):

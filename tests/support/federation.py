@@ -76,18 +76,19 @@ async def running_hub(
     folder: Path,
     *,
     model: Tensors = MODEL,
+    contract: Contract | None = None,
     app: str = "",
     options: dict[str, str] | None = None,
     resume: Path | None = None,
     limits: Limits = OF_A_HUB,
     **settings: object,
 ) -> AsyncIterator[Running]:
-    """Run a hub with `settings`, for `model` or for a real app; it is stopped at the end if it still runs."""
+    """Run a hub with `settings`, for `model`, a contract or a real app; it is stopped at the end if it still runs."""
     fresh = {} if resume else {"rounds": 1, "deadline": 20.0, "name": "run"}
     chosen = {"port": 0, "runs": str(folder), "log": "json", **fresh, **settings}
 
     async def ask(wishes: Wishes) -> Contract:
-        return Contract("test", {}, has_test=False, model=model)
+        return contract or Contract("test", {}, has_test=False, model=model)
 
     wishes = Wishes(
         layers=(Layer("test", chosen),),
