@@ -33,7 +33,7 @@ Quiet = Annotated[bool, Parameter(negative="", help="say nothing unless it fails
 @cli.command
 def join(
     url: Annotated[str, Parameter(help="of the hub, like ws://192.168.1.20:8765")],
-    app: Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist")],
+    app: Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist, wisdm, shakespeare")],
     *,
     name: Annotated[str, Parameter(help="what this edge is called")] = "",
     data: Options = [],  # noqa: B006  # cyclopts gives each call a list of its own
@@ -73,7 +73,7 @@ def join(
 @cli.command
 def swarm(
     url: Annotated[str, Parameter(help="of the hub, like ws://127.0.0.1:8765")],
-    app: Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist")],
+    app: Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist, wisdm, shakespeare")],
     *,
     n: Annotated[int, Parameter(name=["-n", "--phones"], help="how many phones")] = 10,
     profile: Annotated[str, Parameter(help="kinds of devices, like phone or laptop:7,slow:2,flaky:1")] = "instant",
@@ -118,7 +118,7 @@ def swarm(
 
 @cli.command
 def check(
-    app: Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist")],
+    app: Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist, wisdm, shakespeare")],
     *,
     data: Options = [],  # noqa: B006  # cyclopts gives each call a list of its own
     shard: Annotated[str, Parameter(help="try part 3 of 10 of a shared data set: 3/10")] = "1/10",
