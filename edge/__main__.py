@@ -135,6 +135,64 @@ def check(
     result(f"ok        now start a hub: fedhub serve {app}")
 
 
+data_cli = command_line("data", version=__version__, help="Look at how an app's data lie on its edges.")
+cli.command(data_cli)
+AppName = Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist, wisdm, shakespeare")]
+Edges = Annotated[int, Parameter(name=["-n", "--edges"], help="how many edges share the data")]
+Seed = Annotated[int, Parameter(help="of the run whose data these are")]
+
+
+@data_cli.command(name="show")
+def show_data(
+    app: AppName,
+    *,
+    n: Edges = 10,
+    data: Options = [],  # noqa: B006  # cyclopts gives each call a list of its own
+    seed: Seed = 0,
+    all_: Annotated[bool, Parameter(name="--all", negative="", help="show every edge, however many there are")] = False,
+    json_: Annotated[bool, Parameter(name="--json", negative="", help="all, in a line")] = False,
+) -> None:
+    """Count the examples and labels of each edge."""
+    loaded, options = load_app(app), pairs(data, flag="--data")
+
+    from rich.console import Console
+
+    from edge.census.count import take, to_json
+    from edge.census.table import table_of
+
+    census = take(loaded, edges=n, seed=seed, options=options)
+    if json_:
+        return result(to_json(census))
+    console = Console(highlight=False, markup=False)
+    with console.capture() as told:
+        console.print(table_of(census, width=console.width, every=all_))
+    return result(told.get().rstrip("\n"))
+
+
+@data_cli.command(name="plot")
+def plot_data(
+    app: AppName,
+    *,
+    n: Edges = 10,
+    data: Options = [],  # noqa: B006  # cyclopts gives each call a list of its own
+    seed: Seed = 0,
+    output: Annotated[Path, Parameter(name=["-o", "--output"], help="picture to write: .png, .svg or .pdf")] = Path(
+        "partition.png"
+    ),
+) -> None:
+    """Draw the labels of each edge into a picture; needs matplotlib: pip install 'fedhub[plot]'."""
+    loaded, options = load_app(app), pairs(data, flag="--data")
+
+    from edge.census.count import take
+    from edge.census.plot import check as check_picture
+    from edge.census.plot import plot
+
+    check_picture(output)
+    census = take(loaded, edges=n, seed=seed, options=options)
+    plot(census, output)
+    result(f"{output}: {census.in_short}")
+
+
 @cli.command(show=False)
 def contract(app: str, *, answer: Path, model: Path, seed: int, data: Options = []) -> None:  # noqa: B006
     """For the hub: write the app's first model and its settings to files; an app may print what it likes."""
