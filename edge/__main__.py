@@ -29,6 +29,8 @@ Wait = Annotated[float, Parameter(help="seconds to wait for a hub that is not th
 Again = Annotated[float, Parameter(name="--patience", help="seconds to wait for a hub that went away")]
 Quiet = Annotated[bool, Parameter(negative="", help="say nothing unless it fails")]
 
+_WIDE = 1000  # columns of what is not a terminal
+
 
 @cli.command
 def join(
@@ -164,9 +166,9 @@ def show_data(
     if json_:
         return result(to_json(census))
     console = Console(highlight=False, markup=False)
-    with console.capture() as told:
-        console.print(table_of(census, width=console.width, every=all_))
-    return result(told.get().rstrip("\n"))
+    if not console.is_terminal:
+        console.width = _WIDE
+    return console.print(table_of(census, width=console.width, every=all_))
 
 
 @data_cli.command(name="plot")

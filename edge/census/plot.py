@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _KINDS = (".png", ".svg", ".pdf")
 _INK, _QUIET, _BAR = "#1f2933", "#5b6773", "#8a97a5"
-_PALEST = 0.15  # of matplotlib's Blues: one hue, told apart by lightness alone, so by those who see fewer colours too
-_MOST = 40  # or edges, that have room for a number each
+_PALEST = 0.2  # of matplotlib's Blues: one hue, told apart by lightness alone, so by those who see fewer colours too
+_MOST = 40  # labels, or edges, that have room for a number each
 
 
 def check(path: Path) -> None:

@@ -47,14 +47,13 @@ def _table(census: Census, shown: int, width: int) -> Table:
     if census.labels:
         table.add_column("labels", justify="right", no_wrap=True)
         for label in census.labels if numbers else ["each label's share"]:
-            table.add_column(str(label), justify="right" if numbers else "left", no_wrap=not numbers)
+            table.add_column(str(label), justify="right" if numbers else "left", no_wrap=True)
     largest = census.sizes.max()
     for edge in range(shown):
         known = census.counts[edge]
         cells = [str(edge + 1), f"{census.sizes[edge]:,}", _bar(census.sizes[edge] / largest)]
         table.add_row(*cells, *_cells(known, numbers=numbers, there=bool(census.labels)))
     total = census.counts.sum(axis=0)
-    table.add_section()
     table.add_row(
         *("all", f"{census.sizes.sum():,}", ""),
         *_cells(total, numbers=numbers, there=bool(census.labels)),

@@ -2,17 +2,20 @@
 
 import json
 import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from torch.utils.data import DataLoader, TensorDataset
 
 from edge.__main__ import cli
 from edge.app import Edge, load_app
 from edge.census.count import Census, take, to_json
+from edge.census.table import table_of
 from edge.datasets import digits
 from edge.datasets.partition import partition
 from shared.console import run
@@ -41,7 +44,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the person is: with an app of classes, and one without."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("COLUMNS", "100")
     Path("classes.py").write_text(APP.format(targets="torch.arange(n) * 3"))
     Path("values.py").write_text(APP.format(targets="torch.ones(n, 1)"))
     return tmp_path
@@ -119,16 +121,18 @@ def test_the_table_shows_each_edge_and_the_sum_of_all(capsys: pytest.CaptureFixt
     ]
 
 
-@pytest.mark.usefixtures("folder")
-def test_labels_that_do_not_fit_as_numbers_are_bars_and_no_line_is_too_wide(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    lines = typed("data show classes.py -n 30", capsys)
+def test_labels_that_do_not_fit_as_numbers_are_bars_and_no_line_is_too_wide() -> None:
+    def own(edge: Edge) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.cat([torch.arange(30), torch.zeros(30 * edge.index, dtype=torch.int64)])
+        return torch.ones(len(labels), 2), labels
+
+    census = take(tiny_app(data=own), edges=2, seed=0, options={})
+    console = Console(width=80, file=StringIO())
+    console.print(table_of(census, width=80, every=False))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= 80
-    _, *rows = lines[lines.index(next(line for line in lines if "each label's share" in line)) :]
-    assert rows[1].split()[-1] == "██"
-    assert len(rows) == 30 + 1
+    assert lines[-4].split() == ["edge", "examples", "labels", "each", "label's", "share"]
+    assert [line.split()[-1] for line in lines[-3:]] == ["█" * 30, "█" + "▁" * 29, "█" + "▁" * 29]
 
 
 @pytest.mark.usefixtures("folder")
