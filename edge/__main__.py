@@ -36,11 +36,13 @@ Keep = Annotated[
 ]
 Quiet = Annotated[bool, Parameter(negative="", help="say nothing unless it fails")]
 
+_WIDE = 1000  # columns of what is not a terminal
+
 
 @cli.command
 def join(
     url: Annotated[str, Parameter(help="of the hub, like ws://192.168.1.20:8765")],
-    app: Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist")],
+    app: Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist, wisdm, shakespeare")],
     *,
     name: Annotated[str, Parameter(help="what this edge is called")] = "",
     data: Options = [],  # noqa: B006  # cyclopts gives each call a list of its own
@@ -84,7 +86,7 @@ def join(
 @cli.command
 def swarm(
     url: Annotated[str, Parameter(help="of the hub, like ws://127.0.0.1:8765")],
-    app: Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist")],
+    app: Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist, wisdm, shakespeare")],
     *,
     n: Annotated[int, Parameter(name=["-n", "--phones"], help="how many phones")] = 10,
     profile: Annotated[str, Parameter(help="kinds of devices, like phone or laptop:7,slow:2,flaky:1")] = "instant",
@@ -131,7 +133,7 @@ def swarm(
 
 @cli.command
 def check(
-    app: Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist")],
+    app: Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist, wisdm, shakespeare")],
     *,
     data: Options = [],  # noqa: B006  # cyclopts gives each call a list of its own
     shard: Annotated[str, Parameter(help="try part 3 of 10 of a shared data set: 3/10")] = "1/10",
@@ -146,6 +148,64 @@ def check(
     for line in findings(loaded, Edge(index=index, count=count, options=options), device=device):
         result(line)
     result(f"ok        now start a hub: fedhub serve {app}")
+
+
+data_cli = command_line("data", version=__version__, help="Look at how an app's data lie on its edges.")
+cli.command(data_cli)
+AppName = Annotated[str, Parameter(help="your app file, or digits, mnist, fashion_mnist, wisdm, shakespeare")]
+Edges = Annotated[int, Parameter(name=["-n", "--edges"], help="how many edges share the data")]
+Seed = Annotated[int, Parameter(help="of the run whose data these are")]
+
+
+@data_cli.command(name="show")
+def show_data(
+    app: AppName,
+    *,
+    n: Edges = 10,
+    data: Options = [],  # noqa: B006  # cyclopts gives each call a list of its own
+    seed: Seed = 0,
+    all_: Annotated[bool, Parameter(name="--all", negative="", help="show every edge, however many there are")] = False,
+    json_: Annotated[bool, Parameter(name="--json", negative="", help="all, in a line")] = False,
+) -> None:
+    """Count the examples and labels of each edge."""
+    loaded, options = load_app(app), pairs(data, flag="--data")
+
+    from rich.console import Console
+
+    from edge.census.count import take, to_json
+    from edge.census.table import table_of
+
+    census = take(loaded, edges=n, seed=seed, options=options)
+    if json_:
+        return result(to_json(census))
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    return console.print(table_of(census, width=console.width, every=all_))
+
+
+@data_cli.command(name="plot")
+def plot_data(
+    app: AppName,
+    *,
+    n: Edges = 10,
+    data: Options = [],  # noqa: B006  # cyclopts gives each call a list of its own
+    seed: Seed = 0,
+    output: Annotated[Path, Parameter(name=["-o", "--output"], help="picture to write: .png, .svg or .pdf")] = Path(
+        "partition.png"
+    ),
+) -> None:
+    """Draw the labels of each edge into a picture; needs matplotlib: pip install 'fedhub[plot]'."""
+    loaded, options = load_app(app), pairs(data, flag="--data")
+
+    from edge.census.count import take
+    from edge.census.plot import check as check_picture
+    from edge.census.plot import plot
+
+    check_picture(output)
+    census = take(loaded, edges=n, seed=seed, options=options)
+    plot(census, output)
+    result(f"{output}: {census.in_short}")
 
 
 @cli.command(show=False)

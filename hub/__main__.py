@@ -45,7 +45,7 @@ Flags = make_dataclass(
 Flags.__module__ = __name__  # Python 3.11 says "types", and cyclopts does not look into what is built in
 
 Chosen = Annotated[Flags, Parameter(name="*", group="Settings")]  # type: ignore[valid-type]  # made above
-_APPS = "your app file, or digits, mnist, fashion_mnist"
+_APPS = "your app file, or digits, mnist, fashion_mnist, wisdm, shakespeare"
 AppName = Annotated[str, Parameter(help=_APPS, show_default=False)]
 RunName = Annotated[
     str, Parameter(help="run folder, or its name in the folder of runs [the newest]", show_default=False)

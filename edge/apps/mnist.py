@@ -1,9 +1,13 @@
 """The classic experiment: MNIST's handwritten digits on many edges, of which a tenth learn in each round.
 
 The settings are those of McMahan et al. 2017. Options: net=linear, 2nn or cnn; partition=iid, shards:2 and so
-on (see datasets/partition.py); root=FOLDER, where MNIST/raw is.
+on (see datasets/partition.py), or writer, by which an edge's digits are those of one or more of 539 people;
+root=FOLDER, where MNIST/raw is, and for writers QMNIST/raw.
 """
 
+from collections.abc import Callable
+
+import numpy.typing as npt
 from torch import Tensor, nn
 
 from edge import App, Edge, models
@@ -22,8 +26,9 @@ def model(edge: Edge) -> nn.Module:
 @app.data
 def data(edge: Edge) -> tuple[Tensor, Tensor]:
     """This edge's part of the 60,000 training pictures."""
-    train, _ = vision.mnist(edge.option("root", ""))
-    return share(train, edge)
+    root = edge.option("root", "")
+    train, _ = vision.mnist(root)
+    return share(train, edge, writer=lambda: vision.writers(root))
 
 
 @app.test
@@ -33,8 +38,9 @@ def test(edge: Edge) -> tuple[Tensor, Tensor]:
     return held_out
 
 
-def share(examples: tuple[Tensor, Tensor], edge: Edge) -> tuple[Tensor, Tensor]:
+def share(examples: tuple[Tensor, Tensor], edge: Edge, **keys: Callable[[], npt.ArrayLike]) -> tuple[Tensor, Tensor]:
     """This edge's part of (x, y): all edges deal with the same seed, so that no two parts overlap."""
     x, y = examples
-    mine = partition(edge.option("partition", "iid"), y.numpy(), edge.count, seed=edge.seed)[edge.index]
+    how = edge.option("partition", "iid")
+    mine = partition(how, y.numpy(), edge.count, seed=edge.seed, **keys)[edge.index]
     return x[mine], y[mine]

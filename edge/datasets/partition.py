@@ -4,6 +4,7 @@ Every partitioner is a pure function and returns one int64 array of example numb
 belongs to exactly one edge, and no edge is left without any; where that cannot be, ConfigError is raised.
 """
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from math import inf
 from typing import TypeVar
@@ -62,21 +63,33 @@ def quantity(n: int, edges: int, *, alpha: float, seed: int) -> Partition:
     return _feed_the_empty(np.split(rng.permutation(n), _cuts(n, edges, alpha=alpha, rng=rng)))
 
 
-def by_key(keys: npt.ArrayLike, edges: int | None = None) -> Partition:
+def by_key(keys: npt.ArrayLike, edges: int | None = None, *, what: str = "different keys") -> Partition:
     """Keep together what has one key: `keys` (n,) names, for example, each picture's writer.
 
     One edge per distinct key, in sorted order; where `edges` is given, the keys are dealt to so many in turn.
+    `what` says in an error what the keys are.
     """
-    names, owner = np.unique(np.asarray(keys), return_inverse=True)
+    names, key = np.unique(np.asarray(keys), return_inverse=True)
     edges = len(names) if edges is None else edges
-    _check(len(names), edges, what="different keys")
-    return [np.flatnonzero(owner % edges == edge) for edge in range(edges)]
+    _check(len(names), edges, what=what)
+    edge = key % edges
+    return np.split(np.argsort(edge, kind="stable"), np.cumsum(np.bincount(edge, minlength=edges))[:-1])
 
 
-def partition(spec: str, labels: npt.ArrayLike, edges: int, *, seed: int) -> Partition:
-    """Partition as a text says: `iid`, `shards`, `shards:3`, `dirichlet:0.3` or `quantity:0.5`.
+def partition(
+    spec: str, labels: npt.ArrayLike, edges: int, *, seed: int, **keys: Callable[[], npt.ArrayLike]
+) -> Partition:
+    """Partition as a text says: `iid`, `shards`, `shards:3`, `dirichlet:0.3`, `quantity:0.5` or the name of a key.
 
-    `labels` (n,) are the examples' labels. Another text raises ConfigError, which says what to write instead.
+    Args:
+        spec: the text.
+        labels: the examples' labels (n,).
+        edges: how many edges there are.
+        seed: of all that is drawn.
+        keys: what examples can be kept together by, such as `writer=`; called for the keys (n,) if the text says so.
+
+    Raises:
+        ConfigError: it cannot be dealt so, or the text is another; says what to write instead.
     """
     labels = np.asarray(labels)
     name, colon, number = spec.strip().lower().partition(":")
@@ -90,11 +103,13 @@ def partition(spec: str, labels: npt.ArrayLike, edges: int, *, seed: int) -> Par
             return dirichlet(labels, edges, alpha=_read(number, float, like="dirichlet:0.3"), seed=seed)
         case "quantity":
             return quantity(len(labels), edges, alpha=_read(number, float, like="quantity:0.5"), seed=seed)
+        case _ if name in keys and not colon:
+            return by_key(keys[name](), edges, what=f"{name}s")
         case _:
-            close = get_close_matches(name, ["iid", "shards", "dirichlet", "quantity"], n=1)
+            close = get_close_matches(name, ["iid", "shards", "dirichlet", "quantity", *keys], n=1)
             hint = f"did you mean {close[0]}? " if close else ""
-            choice = "iid, shards:2, dirichlet:0.3 or quantity:0.5"
-            raise ConfigError(f"there is no partition {spec!r}; {hint}write for example {choice}")
+            *others, last = "iid", "shards:2", "dirichlet:0.3", "quantity:0.5", *keys
+            raise ConfigError(f"there is no partition {spec!r}; {hint}write for example {', '.join(others)} or {last}")
 
 
 _Number = TypeVar("_Number", int, float)

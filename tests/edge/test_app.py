@@ -53,7 +53,7 @@ def mistake(folder: Path, text: str) -> str:
 # --- what is right ---
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist", "fashion_mnist"])
+@pytest.mark.parametrize("name", ["digits", "mnist", "fashion_mnist", "shakespeare", "wisdm"])
 def test_every_built_in_app_can_be_loaded_by_its_name_and_makes_a_model(name: str) -> None:
     app = load_app(name)
     assert app.name == f"{name}.py"
@@ -143,9 +143,9 @@ def test_settings_left_out_are_left_to_the_hub() -> None:
     [
         ("digit", "did you mean 'digits'?"),
         ("fasion_mnist", "did you mean 'fashion_mnist'?"),
-        ("nothing_like_it", "built in are digits, fashion_mnist, mnist"),
-        ("", "built in are digits, fashion_mnist, mnist"),
-        (".", "built in are digits, fashion_mnist, mnist"),
+        ("nothing_like_it", "built in are digits, fashion_mnist, mnist, shakespeare, wisdm"),
+        ("", "built in are digits, fashion_mnist, mnist, shakespeare, wisdm"),
+        (".", "built in are digits, fashion_mnist, mnist, shakespeare, wisdm"),
     ],
 )
 def test_an_app_that_is_not_there_is_answered_with_one_that_is(name: str, hint: str) -> None:
@@ -272,4 +272,6 @@ def test_errors_of_our_own_pass_through_a_users_code_unchanged() -> None:
 
 
 def test_the_built_in_apps_are_the_ones_the_sentences_name() -> None:
-    assert {path.stem for path in BUILT_IN.glob("*.py")} - {"__init__"} == {"digits", "fashion_mnist", "mnist"}
+    assert {path.stem for path in BUILT_IN.glob("*.py")} - {"__init__"} == {
+        *("digits", "fashion_mnist", "mnist", "shakespeare", "wisdm")
+    }

@@ -106,6 +106,33 @@ def test_by_key_deals_keys_round_robin_and_never_parts_a_key() -> None:
     assert [part.tolist() for part in parts] == [[0, 2, 3, 5], [1, 4]]
 
 
+@given(keys=st.lists(st.integers(0, 30), min_size=1, max_size=60), edges=st.integers(1, 40))
+def test_by_key_leaves_nothing_out_and_no_edge_empty_and_deals_evenly_many_keys(keys: list[int], edges: int) -> None:
+    if edges <= len(set(keys)):
+        parts = by_key(keys, edges)
+        held = [{keys[index] for index in part} for part in parts]
+        assert sorted(np.concatenate(parts)) == list(range(len(keys)))
+        assert sum(map(len, held)) == len(set(keys))
+        assert max(map(len, held)) - min(map(len, held)) <= 1
+        assert {part.dtype for part in parts} == {np.dtype(np.int64)}
+        assert all(part.tolist() == sorted(part) for part in parts)
+
+
+def test_a_key_is_named_like_any_partition_and_asked_for_only_then() -> None:
+    def fail() -> list[int]:
+        raise AssertionError
+
+    parts = partition(" Writer ", LABELS, 10, seed=0, writer=lambda: LABELS, phone=fail)
+    assert all(map(np.array_equal, parts, by_key(LABELS)))
+    assert len(partition("iid", LABELS, 10, seed=0, writer=fail)) == 10
+    with pytest.raises(ConfigError, match=r"'writers'; did you mean writer[?] write for .*, quantity:0.5 or writer$"):
+        partition("writers", LABELS, 10, seed=0, writer=fail)
+    with pytest.raises(ConfigError, match=r"there is no partition 'writer:2'; did you mean writer[?]"):
+        partition("writer:2", LABELS, 10, seed=0, writer=fail)
+    with pytest.raises(ConfigError, match=r"^10 writers are too few for 11 edges, 1 each; take fewer edges$"):
+        partition("writer", LABELS, 11, seed=0, writer=lambda: LABELS)
+
+
 def test_a_text_means_what_the_function_of_that_name_does() -> None:
     def same(spec: str, parts: Partition) -> bool:
         return all(map(np.array_equal, partition(spec, LABELS, 10, seed=3), parts))

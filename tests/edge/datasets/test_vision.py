@@ -154,12 +154,3 @@ def test_nothing_is_asked_of_the_network_where_downloads_are_forbidden(tmp_path:
 def test_damaged_unpacked_files_are_named_as_such(damage: bytes, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="MNIST/raw holds damaged files; delete those without"):
         vision.mnist(put(tmp_path, CONTENTS | {"train-images-idx3-ubyte": damage}))
-
-
-def test_data_are_kept_where_the_environment_says_or_in_the_users_cache(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("FEDHUB_DATA", str(tmp_path))
-    assert vision.default_root() == tmp_path
-    monkeypatch.delenv("FEDHUB_DATA")
-    assert vision.default_root() == Path.home() / ".cache" / "fedhub" / "data"
