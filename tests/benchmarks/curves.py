@@ -2,7 +2,7 @@
 
 A ROW is a name from `ROWS`, or a pattern like 'shards-*'. FOLDER has MNIST/raw; rows of digits need none. For each run
 and each of the --seeds it prints the command, what came of it and what it must reach, and it ends with code 1 if a run
-misses that. Most take less than a minute; `shards` and `fedsgd` take two, `cnn` twenty.
+misses that. Most take less than a minute; `shards` and `fedsgd` take two, `cnn` ten.
 """
 
 import argparse
