@@ -2,7 +2,7 @@
 
 A ROW is a name from `ROWS`, or a pattern like 'shards-*'. FOLDER has MNIST/raw; rows of digits need none. For each run
 and each of the --seeds it prints the command, what came of it and what it must reach, and it ends with code 1 if a run
-misses that. Most take less than a minute; `shards` and `fedsgd` take two, `cnn` twenty.
+misses that. Most take less than a minute; `shards` and `fedsgd` take two, `cnn` ten.
 """
 
 import argparse
@@ -36,7 +36,7 @@ class Played:
     """After each round that was measured."""
     seconds: float
     closing: str
-    """What the command said at its end."""
+    """Why the run ended, and what the command said of it."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,9 @@ def play(row: Row, *, data: str = "FOLDER", seed: int) -> Played:
         seconds = time.monotonic() - began
         facts = events_of(Path(folder, "row")) if Path(folder, "row", "events.jsonl").exists() else []
     measured = [fact["metrics"] for fact in facts if fact["event"] == "RoundClosed" and fact["metrics"]]
+    ended = [str(fact["reason"]) for fact in facts if fact["event"] == "RunEnded"]
     said = [line for line in done.stderr.splitlines() if line.startswith(("federated", "fedhub: "))]
-    return Played([float(metrics["accuracy"]) for metrics in measured], seconds, " ".join(said))
+    return Played([float(metrics["accuracy"]) for metrics in measured], seconds, "; ".join(ended + said))
 
 
 def main() -> int:
