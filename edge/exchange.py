@@ -1,6 +1,7 @@
 """Decides what becomes of each tensor of an app's model: by its kind, unless the app says otherwise."""
 
 import difflib
+import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import cast, get_args
@@ -9,15 +10,17 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from edge.arrays import to_numpy
 from shared.errors import ConfigError
 from shared.exchange import Exchange, TensorRule
+from shared.tensors import magnitude
 
 
 def exchange_of(module: nn.Module, said: Mapping[str, str], *, app: str) -> Exchange:
     """Give a rule to each tensor of the module's state.
 
-    Parameters are learnt, or frozen if they need no gradient; buffers (running statistics, counters) are averaged. A
-    tensor that the module has under several names is exchanged once.
+    Parameters are learnt, or frozen if they need no gradient; buffers (running statistics, counters) are averaged, as
+    far as they have an average, and never learnt. A tensor that the module has under several names is exchanged once.
 
     Args:
         module: the model.
@@ -37,27 +40,35 @@ def exchange_of(module: nn.Module, said: Mapping[str, str], *, app: str) -> Exch
     for name, tensor in module.state_dict(keep_vars=True).items():
         if not isinstance(tensor, torch.Tensor):
             raise ConfigError(f"{app}: {name!r} of the model's state is a {type(tensor).__name__}, no tensor")
+        matching = [pattern for pattern in said if fnmatchcase(name, pattern)]
         if (once := first.setdefault(id(tensor), name)) != name:
             tied[name] = once
+            used.update(pattern for pattern in matching if said[pattern] == rules[once])
             continue
-        for pattern in said:
-            if fnmatchcase(name, pattern):
-                rules[name] = cast(TensorRule, said[pattern])
-                used.add(pattern)
-                break
-        else:
-            rules[name] = _usual(tensor)
+        used.update(matching[:1])
+        rule = cast(TensorRule, said[matching[0]]) if matching else _usual(tensor)
+        rules[name] = _usual(tensor) if rule == "learn" and not isinstance(tensor, nn.Parameter) else rule
     for pattern in said:
         if pattern not in used:
-            close = difflib.get_close_matches(pattern, rules, n=1) or list(rules)[:1]
-            raise ConfigError(f"{app}: no tensor of the model is called {pattern}; there is, for example, {close[0]}")
+            raise ConfigError(f"{app}: {_why_unused(pattern, rules, tied)}")
     return Exchange(rules=rules, tied=tied, norms=tuple(name for name in rules if name in _norms(module)))
 
 
 def _usual(tensor: torch.Tensor) -> TensorRule:
     if not isinstance(tensor, nn.Parameter):
-        return "average"
+        finite = math.isfinite(magnitude(to_numpy(tensor)))
+        return "average" if finite else "frozen"  # such as a mask, of zeros and minus infinity
     return "learn" if tensor.requires_grad else "frozen"
+
+
+def _why_unused(pattern: str, rules: Mapping[str, TensorRule], tied: Mapping[str, str]) -> str:
+    for also, name in tied.items():
+        if fnmatchcase(also, pattern):
+            return f"{also} is another name of {name} in this model; write the rule for {name}"
+    if any(fnmatchcase(name, pattern) for name in rules):
+        return f"the rule for {pattern} comes too late: patterns before it match all that it is for"
+    close = difflib.get_close_matches(pattern, rules, n=1) or list(rules)[:1]
+    return f"no tensor of the model is called {pattern}; there is, for example, {close[0]}"
 
 
 def _norms(module: nn.Module) -> set[str]:

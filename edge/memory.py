@@ -1,5 +1,6 @@
 """What an edge remembers from round to round: control variates, layers of its own; only of rounds that counted."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from shared.snapshot import read_tensors, write_tensors
 from shared.tensors import Tensors
 
 _NOTHING: Tensors = {}
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ROUNDS = "rounds"
 
 
@@ -51,23 +53,22 @@ class Memory:
         """Remember what belongs to this run, and nothing of another one.
 
         Raises:
-            ConfigError: the file of a former process cannot be read.
+            ConfigError: the file of a former process cannot be read, or the run's name is not for a folder.
         """
         if run == self._run:
             return
+        if self.folder and not _FOLDER.fullmatch(run):  # a hub may say anything, and this becomes a path here
+            raise ConfigError(f"the hub calls its run {run!r}, which cannot be the name of a folder")
         self._run = run
         self._now = self._before = self._proposed = _AT_FIRST
         file = self._file
         if file and file.is_file():
-            try:
-                self._now, self._before, self._proposed = _apart(read_tensors(file))
-            except JournalError as error:
-                raise ConfigError(f"{error}; delete it to begin with nothing remembered") from None
+            self._read(file)
 
     def at(self, round: int) -> Tensors:
         """Give what is remembered when `round` begins."""
         if round <= self._now.round:  # that it counted was not for long: it is asked again
-            self._now = self._before
+            self._now = _Kept(min(self._before.round, round - 1), self._before.attempt, self._before.tensors)
         return self._now.tensors
 
     @property
@@ -102,6 +103,15 @@ class Memory:
         else:
             return
         self._write()
+
+    def _read(self, file: Path) -> None:
+        try:
+            kept = read_tensors(file)
+        except JournalError as error:
+            raise ConfigError(f"{error}; delete it to begin with nothing remembered") from None
+        if _ROUNDS not in kept:
+            raise ConfigError(f"{file} was not written by an edge; delete it to begin with nothing remembered")
+        self._now, self._before, self._proposed = _apart(kept)
 
     def _write(self) -> None:
         if file := self._file:

@@ -66,10 +66,9 @@ class Trainer:
         self.exchange = exchange_of(self.module, self.app.rules, app=self.app.name)
         state = self.module.state_dict()
         self.first = {name: to_numpy(state[name]).copy() for name in self.exchange.rules}
-        frozen = self.exchange.of("frozen")
         for name, parameter in self.module.named_parameters():
-            if name in frozen:
-                parameter.requires_grad = False
+            if (rule := self.exchange.rules.get(name)) in ("learn", "frozen") and parameter.is_floating_point():
+                parameter.requires_grad = rule == "learn"
 
     @property
     def tensors(self) -> Tensors:

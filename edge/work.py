@@ -62,10 +62,14 @@ class Work:
     """The mean over the last pass through the examples."""
 
     def __post_init__(self) -> None:
-        own = {name: self.memory.get(f"{_OWN} {name}", self.first[name]) for name in self.exchange.of("own")}
-        self.load({**self.exchange.sent(self.sent), **own})
+        self.begin()
         self.module.train()
         torch.manual_seed(int(self.dice.integers(2**63)))
+
+    def begin(self) -> None:
+        """Put the model into the module with which a round begins: what came, and what this edge has of its own."""
+        own = {name: self.memory.get(f"{_OWN} {name}", self.first[name]) for name in self.exchange.of("own")}
+        self.load({**self.exchange.sent(self.sent), **own})
 
     @cached_property
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -126,7 +130,7 @@ class Work:
         """Give the mean gradient over all examples for each learnt parameter; all else moves as in training."""
         self.module.zero_grad()
         self.loss = 0.0
-        for x, y in self._batches(_CHUNK, joined=False):
+        for x, y in self._batches(_CHUNK):
             loss = self.app.loss_of(self.module(x), y) * (len(y) / self.examples.count)
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
             self.loss += float(loss.detach())
@@ -210,17 +214,18 @@ class Work:
         self.module.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
 
-    def _batches(self, size: int, *, joined: bool = True) -> Iterator[Batch]:
+    def _batches(self, size: int) -> Iterator[Batch]:
         """Give all examples once, in an order of the dice.
 
         Batch normalisation learns from no batch of one: such a rest joins the batch before it, and an edge that has no
-        more uses the running statistics, and leaves them as they are.
+        more uses the running statistics, and leaves them as they are. So do layers whose statistics are frozen.
         """
-        least = 2 if self.exchange.norms and joined else 1
-        if self.exchange.norms and self.examples.count == 1:
-            for layer in self.module.modules():
-                if isinstance(layer, _BatchNorm):
-                    layer.eval()
+        least = 2 if self.exchange.norms else 1
+        for path, layer in self.module.named_modules():
+            if isinstance(layer, _BatchNorm) and (
+                self.examples.count == 1 or self.exchange.rules.get(f"{path}.running_mean".lstrip(".")) == "frozen"
+            ):
+                layer.eval()
         for batch in self._on_device(self.examples.batches(size, self.dice, least=least)):
             if self.stop.is_set():
                 raise GivenUp

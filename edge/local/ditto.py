@@ -1,6 +1,6 @@
 """Ditto's part on the edge: plain steps for the common model, and as many for one of its own that is held near it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge.learner import Trained
 from edge.local.algorithm import Local
@@ -19,11 +19,11 @@ class Ditto(Local):
     def train(self, work: Work) -> Trained:
         """Train both models, one after the other."""
         work.descend()
-        common, loss, began = work.moved(), work.loss, {**work.exchange.sent(work.sent)}
-        work.load(began)
+        common = work.answer()
+        work.begin()
         work.load_state(_OWN)
         work.descend(spring(self.lam, work.received))
-        return work.answer(common, remember=work.state(_OWN), loss=loss)
+        return replace(common, memory={**common.memory, **work.state(_OWN)})
 
     def personalise(self, work: Work) -> bool:
         """Take v_k; at first that is the common model."""

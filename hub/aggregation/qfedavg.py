@@ -14,6 +14,8 @@ from shared.tensors import Array, Tensors
 
 _LEAST = 1e-10
 """What a loss counts as at least: for q < 1, h_k divides by it."""
+_MOST = 1e100
+"""What F_k^q may be at most: with a q of a thousand it is easily more than can be summed."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ class Fair:
     mean: ExactMean = ExactMean()
 
     def fits(self, examples: int, magnitude: float, *, updates: int, metrics: Metrics = NONE_TOLD) -> bool:
-        """Tell whether the mean could take it in once and as often as it counts."""
-        return self.mean.fits(1, magnitude * max(1.0, self._factor(metrics)), updates=updates)
+        """Tell whether the mean could take it in once and as often as it counts, and its curvature be summed."""
+        factor = self._factor(metrics)
+        return factor <= _MOST and self.mean.fits(1, magnitude * max(1.0, factor), updates=updates)
 
     def init(self, model: Tensors) -> Fairly:
         """Start from zero."""
