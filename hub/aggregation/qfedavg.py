@@ -44,7 +44,7 @@ class QFedAvg:
 
 @dataclass
 class Fairly:
-    """What has been accumulated: the sum of F_k^q (w_k - w_t), and each edge's h_k."""
+    """What has been accumulated: the sum of F_k^q (w_k - w_t), and each edge's h_k / L."""
 
     moves: Sum
     curvatures: list[float] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Fairly:
 
 @dataclass(frozen=True)
 class Fair:
-    """L sum_k F_k^q Delta_k / sum_k h_k: the one sum on the exact mean's grid, the other rounded once (`math.fsum`).
+    """sum_k F_k^q Delta_k / sum_k (h_k / L): the one sum on the exact mean's grid, the other rounded once (`fsum`).
 
     So the order of arrival makes no difference to either.
     """
@@ -76,15 +76,14 @@ class Fair:
         """Add the update, as often as its edge's loss says."""
         loss, factor = max(metrics["start_loss"], _LEAST), self._factor(metrics)
         squared = squared_norm(array.reshape(-1) for array in update.values() if array.dtype.kind not in "biu")
-        slope = self.q * loss ** (self.q - 1.0) * self.lipschitz**2 * squared
-        state.curvatures.append(slope + self.lipschitz * factor)
+        state.curvatures.append(self.q * loss ** (self.q - 1.0) * self.lipschitz * squared + factor)
         state.moves = self.mean.accumulate(state.moves, update, 1, largest=largest * max(1.0, factor), share=factor)
         return state
 
     def finalize(self, state: Fairly, model: Tensors, memory: Tensors = NOTHING_KEPT) -> Tensors:
         """Divide by the sum of the curvatures, instead of the number of updates."""
         curvature = math.fsum(state.curvatures) or 1.0
-        return self.mean.finalize(state.moves, model, times=state.moves.updates * self.lipschitz / curvature)
+        return self.mean.finalize(state.moves, model, times=state.moves.updates / curvature)
 
     def _factor(self, metrics: Metrics) -> float:
         try:

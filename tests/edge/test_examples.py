@@ -107,6 +107,39 @@ def test_a_batch_of_zero_is_everything_and_one_of_too_many_too(size: int, sizes:
         assert [len(batch) for batch in order(of(data), size)] == sizes
 
 
+@pytest.mark.parametrize(
+    ("size", "least", "sizes"),
+    [
+        (3, 1, [3, 3, 1]),
+        (3, 2, [3, 4]),
+        (2, 2, [2, 2, 3]),
+        (6, 2, [7]),
+        (5, 2, [5, 2]),
+        (5, 3, [7]),
+        (1, 2, [1] * 7),  # such batches were asked for
+        (2, 3, [2, 2, 2, 1]),
+        (0, 2, [7]),
+        (7, 8, [7]),
+        (100, 200, [7]),
+    ],
+)
+def test_a_last_batch_that_is_too_small_joins_the_one_before_it(size: int, least: int, sizes: list[int]) -> None:
+    for data in ((X, Y), Pairs()):
+        batches = [y.tolist() for _, y in of(data).batches(size, np.random.default_rng(3), least=least)]
+        assert [len(batch) for batch in batches] == sizes
+        assert flat(batches) == flat(order(of(data), size, seed=3)), "each comes once, in the order of the dice"
+
+
+def test_a_single_example_is_a_batch_whatever_the_least() -> None:
+    assert [len(y) for _, y in of((X[:1], Y[:1])).batches(4, least=2)] == [1]
+
+
+@pytest.mark.parametrize(("size", "count"), [(0, 1), (1, 7), (3, 3), (7, 1), (100, 1)])
+def test_batches_are_counted_without_making_them(size: int, count: int) -> None:
+    assert of((X, Y)).batch_count(size) == count
+    assert of(DataLoader(Pairs(), batch_size=2)).batch_count(size) == 4, "a loader's are its own"
+
+
 def test_a_loader_keeps_its_own_batches_whatever_is_asked() -> None:
     assert order(of(DataLoader(Pairs(), batch_size=5)), 2, seed=1) == [[0, 1, 2, 3, 4], [5, 6]]
 

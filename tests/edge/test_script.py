@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from edge import join
+from edge.learner import Trained
 from edge.script import Task
 from hub.events import EdgeJoined, EdgeLeft, RoundClosed, UpdateAccepted
 from shared.errors import ConfigError, TurnedAway, Unreachable
 from shared.snapshot import read_tensors
 from tests.support.federation import MODEL, Adder, agent, edges, running_hub
+from tests.support.tiny import plan
 
 
 def adding(amount: float, *, to: Task) -> dict[str, torch.Tensor]:
@@ -85,6 +87,48 @@ async def test_with_fedsgd_the_hub_takes_the_step_that_the_script_took(tmp_path:
     model = read_tensors(hub.folder / "model.safetensors")
     np.testing.assert_array_equal(model["weight"], MODEL["weight"] - 1.5)
     assert model["steps"] == 1
+
+
+async def test_with_fedsgd_what_is_averaged_is_told_by_how_far_it_moved_and_no_step_is_made_of_it() -> None:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Trained] = loop.create_future()
+    model = {"w": np.ones(2, np.float32), "mean": np.zeros(2, np.float32), "count": np.array(3)}
+    task = Task(1, plan(local="gradient", lr=0.25), 1.0, model, frozenset({"mean", "count"}), answer, loop)
+    after = {"w": torch.tensor([0.5, 2.0]), "mean": torch.tensor([0.25, -1.0]), "count": torch.tensor(4)}
+    task.reply(after, examples=2, loss=1.0)
+    trained = await answer
+    assert {name: array.tolist() for name, array in trained.tensors.items()} == {
+        "w": [2.0, -4.0],
+        "mean": [0.25, -1.0],
+        "count": 4,
+    }
+    assert (trained.examples, trained.metrics) == (2, {"loss": 1.0})
+
+
+async def test_a_reply_may_hold_what_is_frozen_or_has_a_second_name_and_it_is_left_out(tmp_path: Path) -> None:
+    def each(task: Task) -> None:
+        state = adding(1.0, to=task)
+        more = {"base": torch.zeros(2), "mask": torch.zeros(2, dtype=torch.complex64), **state, "tied": state["bias"]}
+        task.reply(more, examples=1, loss=1.0)
+
+    async with running_hub(tmp_path) as hub:
+        assert await script(hub.url, each) == [1]
+        await hub.ended()
+    assert read_tensors(hub.folder / "model.safetensors")["weight"].tolist() == (MODEL["weight"] + 1).tolist()
+
+
+@pytest.mark.parametrize("algorithm", ["scaffold", "feddyn", "fedprox", "qfedavg", "ditto", "fedper(own=bias)"])
+async def test_a_script_is_told_which_algorithms_need_an_app(tmp_path: Path, algorithm: str) -> None:
+    async with running_hub(tmp_path, algorithm=algorithm, holdout=0.5) as hub:
+        with pytest.raises(ConfigError, match=r" has edges do more than train, which a script cannot do for it: join"):
+            await script(hub.url, lambda task: None)
+
+
+async def test_with_fine_tuning_a_script_trains_and_leaves_measuring_to_others(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, algorithm="finetune", holdout=0.5) as hub:
+        assert await script(hub.url, lambda task: task.reply(adding(1.0, to=task), examples=1, loss=1.0)) == [1]
+        await hub.ended()
+    assert hub.all(RoundClosed)[0].metrics == {}
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,59 @@ def test_an_evaluation_leaves_a_batch_norms_averages_alone() -> None:
     assert listed({name: to_numpy(state[name]) for name in model}) == listed(model)
 
 
+def test_a_last_batch_of_one_joins_the_one_before_because_batch_norm_learns_from_none() -> None:
+    # Three examples in batches of two are one batch of three: of mean 2 and variance 1.
+    trainer, model, _ = normalised()
+    tensors = train(trainer, model, pairs([[1.0], [2.0], [3.0]], [0.0] * 3), plan(batch=2)).tensors
+    assert tensors["norm.num_batches_tracked"] == 8
+    assert tensors["norm.running_mean"].tolist() == [1.0]
+    assert tensors["norm.running_var"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("size", "batches"), [(1025, 1), (2049, 2), (2050, 3)])
+def test_nor_is_there_a_rest_of_one_where_a_gradient_is_computed_in_parts(size: int, batches: int) -> None:
+    trainer, model, _ = normalised()
+    tensors = train(trainer, model, pairs([[1.0], [3.0]] * (size // 2) + [[2.0]] * (size % 2), [0.0] * size),
+                    plan(local="gradient")).tensors  # fmt: skip
+    assert tensors["norm.num_batches_tracked"] == 7 + batches
+
+
+@pytest.mark.parametrize("local", ["sgd", "gradient"])
+def test_an_edge_with_one_example_trains_with_the_running_statistics_and_leaves_them_alone(local: str) -> None:
+    # Running mean 1 and variance 4 - eps make (5 - 1) / 2 = 2 of the example 5; w = 1, b = 0: e = 2, slope 2e = 4:
+    # of the weight 4 * 2, of the bias 4; of the norm's weight 4 * 2, of its bias 4.
+    trainer, _, _ = normalised()
+    model: Tensors = {
+        "norm.weight": np.ones(1, np.float32),
+        "norm.bias": np.zeros(1, np.float32),
+        "norm.running_mean": np.ones(1, np.float32),
+        "norm.running_var": np.full(1, 4 - 1e-5, np.float32),
+        "norm.num_batches_tracked": np.array(7),
+        "out.weight": np.ones((1, 1), np.float32),
+        "out.bias": np.zeros(1, np.float32),
+    }
+    examples = pairs([[5.0]], [0.0])
+    tensors = train(trainer, model, examples, plan(local=local, epochs=1, lr=0.5)).tensors
+    assert listed({name: array for name, array in tensors.items() if "running" in name}) == {
+        "norm.running_mean": [0.0],
+        "norm.running_var": [0.0],
+    }
+    assert tensors["norm.num_batches_tracked"] == 7
+    slopes = {"norm.weight": 8.0, "norm.bias": 4.0, "out.weight": 8.0, "out.bias": 4.0}
+    factor = -0.5 if local == "sgd" else 1.0
+    for name, slope in slopes.items():
+        assert tensors[name].item() == pytest.approx(factor * slope, rel=1e-5)
+    # The next edge with more examples has its batches' own statistics again.
+    more = train(trainer, model, pairs([[1.0], [3.0]], [0.0] * 2), plan(local=local)).tensors
+    assert more["norm.num_batches_tracked"] == 8
+
+
+def test_batches_of_one_that_were_asked_for_are_answered_with_torchs_own_words() -> None:
+    trainer, model, examples = normalised()
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+        train(trainer, model, examples, plan(batch=1))
+
+
 @pytest.mark.parametrize("local", ["sgd", "gradient"])
 def test_a_frozen_parameter_is_neither_moved_nor_sent(local: str) -> None:
     def half_frozen() -> nn.Module:
@@ -353,6 +406,31 @@ def test_what_is_not_a_number_stays_so_and_is_not_hidden_from_the_hub(local: str
     trained = train(trainer, trainer.tensors, pairs([[1.0, float("nan")]], [0.0]), plan(local=local))
     assert np.isnan(trained.tensors["weight"]).any()
     assert np.isnan(trained.metrics["loss"])
+
+
+@pytest.mark.parametrize("local", ["sgd", "gradient", "qfedavg"])
+def test_a_loss_that_is_no_number_is_told_as_such(local: str) -> None:
+    trainer = trainer_of(tiny_app(model=line, loss=lambda output, target: squares(output, target) * float("nan")))
+    trained = train(trainer, trainer.tensors, pairs([[1.0, 0.0]] * 3, [0.0] * 3), plan(local=local, batch=2))
+    assert np.isnan(trained.metrics["loss"])
+    assert trained.examples == 3
+
+
+@pytest.mark.parametrize("local", ["sgd", "gradient"])
+def test_a_batch_larger_than_the_data_is_all_of_it(local: str) -> None:
+    trainer = trainer_of(tiny_app())
+    model, examples = trainer.tensors, Examples.of((X, Y), where="")
+    found = [listed(train(trainer, model, examples, plan(local=local, batch=size)).tensors) for size in (0, 6, 2**53)]
+    assert found[0] == found[1] == found[2]
+
+
+def test_an_edge_that_knows_one_class_only_learns_it_and_measures_it() -> None:
+    trainer = trainer_of(tiny_app())
+    examples = Examples.of((X[:1], Y[:1]), where="")
+    trained = train(trainer, trainer.tensors, examples, plan(epochs=20, lr=1.0))
+    assert 0 < trained.metrics["loss"] < 0.2
+    model = {name: array + trained.tensors[name] for name, array in trainer.tensors.items()}
+    assert trainer.evaluate(model, examples).metrics["accuracy"] == 1.0
 
 
 def test_integers_are_told_as_they_are_and_floats_by_how_far_they_moved() -> None:

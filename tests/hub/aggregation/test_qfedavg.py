@@ -11,17 +11,20 @@ from hypothesis import strategies as st
 
 from hub.aggregation.qfedavg import Fair, squared_norm
 from hub.aggregation.step import BLOCK
+from hub.rules.admission import Code, Gate, Refusal
+from hub.rules.rounds import Round
 from shared.errors import NothingAccumulated
-from shared.tensors import Tensors
+from shared.messages import Update
+from shared.tensors import ModelSpec, Tensors
 from tests.support.examples import same_tensors
 from tests.support.quadratics import Number, fleet_of, said
 
 LIKE: Tensors = {"w": np.zeros(1)}
-Update = tuple[float, float]
+Pull = tuple[float, float]
 """A move of one number, and the loss that it began with."""
 
 
-def fair(updates: list[Update], *, q: float, lipschitz: float = 1.0) -> float:
+def fair(updates: list[Pull], *, q: float, lipschitz: float = 1.0) -> float:
     """Give the aggregate of updates of one number."""
     rule = Fair(q, lipschitz)
     state = rule.init(LIKE)
@@ -96,7 +99,7 @@ def test_a_loss_below_zero_counts_as_next_to_none() -> None:
     st.floats(0, 3),
     st.randoms(use_true_random=False),
 )
-def test_the_order_of_arrival_changes_no_bit(updates: list[Update], q: float, dice: Random) -> None:
+def test_the_order_of_arrival_changes_no_bit(updates: list[Pull], q: float, dice: Random) -> None:
     shuffled = updates.copy()
     dice.shuffle(shuffled)
     assert fair(updates, q=q) == fair(shuffled, q=q)
@@ -150,7 +153,7 @@ def test_what_would_overflow_does_not_fit(q: float, loss: float, magnitude: floa
     assert not Fair(q, 1.0).fits(1, magnitude, updates=2, metrics={"start_loss": loss})
 
 
-@pytest.mark.parametrize("lipschitz", [1e-6, 1.0, 1e12])
+@pytest.mark.parametrize("lipschitz", [1e-6, 1.0, 1e12, 1e200])
 @pytest.mark.parametrize("q", [0.0, 0.1, 1.0, 5.0, 1e6])
 @pytest.mark.parametrize("loss", [0.0, 1e-300, 1e-5, 1.0, 1.00001, 100.0, 1e20, 1e50])
 @pytest.mark.parametrize("magnitude", [0.0, 1e-300, 1e-3, 1.0, 1e6])
@@ -159,6 +162,19 @@ def test_whatever_fits_leads_to_a_number(lipschitz: float, q: float, loss: float
     metrics = {"start_loss": loss}
     if rule.fits(1, magnitude, updates=2, metrics=metrics):
         assert math.isfinite(fair([(magnitude, loss), (-magnitude / 2, loss)], q=q, lipschitz=lipschitz))
+
+
+@pytest.mark.parametrize("metric", ["loss", "start_loss"])
+def test_an_edge_whose_loss_is_no_number_has_no_say(metric: str) -> None:
+    fleet = fleet_of("qfedavg")
+    gate = Gate("r", ModelSpec.of(fleet.sent), 1000, fleet.algorithm.metrics)
+    metrics = {**fleet.answer("a").metrics, metric: math.nan}
+    update = Update(
+        run="r", round=1, attempt=1, model="0" * 64, spec=gate.spec.digest, examples=1, metrics=metrics, seconds=1.0
+    )
+    asked = Round(number=1, attempt=1, cohort=frozenset("ab"), goal=2, quorum=1, deadline=9.0)
+    refusal = gate.standing(update, edge="a", arrived=1.0, round=asked, model="0" * 64)
+    assert refusal == Refusal(Code.NOT_FINITE, f"the {metric} is nan: training diverged on that edge")
 
 
 def test_of_nothing_there_is_none() -> None:
