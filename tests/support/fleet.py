@@ -104,6 +104,7 @@ class Fleet:
     said: dict[str, list[str]] = field(default_factory=dict)
     """What each edge has told its log."""
     lives: "dict[str, asyncio.Task[None]]" = field(default_factory=dict)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def start(
         self, name: str, url: str, *, held: tuple[int, asyncio.Event] | None = None, role: Role = Role.TRAINER
@@ -119,7 +120,7 @@ class Fleet:
             learner=Held(learner, *held) if held else learner,
             patience=_PATIENT,
             dice=random.Random(0),
-            tell=self.said.setdefault(name, []).append,
+            tell=lambda line: self._hears(name, line),
             memory=memory,
         )
         life = self.lives[name] = asyncio.create_task(agent.live())
@@ -131,6 +132,19 @@ class Fleet:
             receipt = await self.memories[name].receipts.get()
             if (receipt.round, receipt.accepted) == (round, accepted):
                 return receipt
+
+    async def says(self, name: str, text: str) -> str:
+        """Wait until an edge has told its log a line that begins so."""
+        while True:
+            for line in self.said.get(name, []):
+                if line.startswith(text):
+                    return line
+            self._news.clear()
+            await self._news.wait()
+
+    def _hears(self, name: str, line: str) -> None:
+        self.said.setdefault(name, []).append(line)
+        self._news.set()
 
     async def kill(self, *names: str) -> None:
         """End edges in the middle of whatever they do; all of them, if none is named."""

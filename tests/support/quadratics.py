@@ -12,15 +12,17 @@ from edge.examples import Examples
 from edge.learner import Measured, Trained
 from edge.memory import Memory
 from edge.trainer import Trainer, seed_of
+from hub.adding import Adding, wire
 from hub.aggregation.algorithm import Algorithm
 from hub.aggregation.catalogue import algorithm
 from hub.config import Settings
-from hub.coordinator import next_model, wire
 from hub.journal import Committed
+from hub.rules.admission import Gate
 from hub.spool import Opening
+from shared.codec import Decoded, decode, encode
 from shared.exchange import Exchange
-from shared.messages import ABANDONED, Plan, Receipt, Train
-from shared.tensors import ModelSpec, Tensors, magnitude
+from shared.messages import ABANDONED, Plan, Receipt, ToHub, Train, Update
+from shared.tensors import ModelSpec, Tensors
 
 torch.set_num_threads(1)
 
@@ -93,20 +95,17 @@ class Fleet:
     def round(self, counted: Iterable[str] | None = None, refused: Iterable[str] = ()) -> float:
         """Play a round in which these edges' updates count, and those are refused; give w."""
         answered = list(self.trainers if counted is None else counted)
-        state = self.algorithm.aggregation.init(self.sent)
+        gate = Gate(_RUN, ModelSpec.of(self.sent), 1000, self.algorithm.metrics)
+        sums = Adding(self.algorithm, gate, self._opening(), self.newest)
         for edge in answered:
             trained = self.answer(edge)
-            update, metrics = self.as_sent(trained), trained.metrics
-            assert set(metrics) == self.algorithm.metrics
-            largest = max(magnitude(array) for array in update.values())
-            aggregation = self.algorithm.aggregation
-            assert aggregation.fits(trained.examples, largest, updates=len(answered), metrics=metrics)
-            state = aggregation.accumulate(state, update, trained.examples, largest=largest, metrics=metrics)
+            assert set(trained.metrics) == self.algorithm.metrics
+            assert sums.add(self._on_the_wire(trained)) == trained.examples
             self.memories[edge].heard(self.receipt(accepted=True))
         for edge in refused:
             self.answer(edge)
             self.memories[edge].heard(self.receipt(accepted=False, code="late"))
-        model, memory = next_model(self.algorithm, self.newest, state, answered=len(answered), opening=self._opening())
+        model, memory = sums.next_model(self.newest)
         self.newest, self.attempt = Committed(self.newest.number + 1, model, memory, ""), 1
         return self.of_hub() if "w" in model else 0.0
 
@@ -140,6 +139,20 @@ class Fleet:
         update = {name: trained.tensors[name] for name in self.sent}
         assert ModelSpec.of(update) == ModelSpec.of(self.sent)
         return update
+
+    def _on_the_wire(self, trained: Trained) -> Decoded[Update]:
+        update = Update(
+            run=_RUN,
+            round=self.newest.number + 1,
+            attempt=self.attempt,
+            model="0" * 64,
+            spec=ModelSpec.of(self.sent).digest,
+            examples=trained.examples,
+            metrics=trained.metrics,
+            seconds=0.0,
+        )
+        message = b"".join(encode(update, self.as_sent(trained).values()).pieces)
+        return decode(message, ToHub, max_tensors=len(self.sent))
 
     def measured(self, edge: str) -> Measured:
         """Have an edge measure the model on its own examples."""

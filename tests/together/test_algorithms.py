@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hub.events import RoundCommitted, RunEnded, RunStarted, UpdateAccepted
+from edge import join
+from hub.events import RoundCommitted, RunEnded, RunStarted, StrangerRefused, UpdateAccepted
 from hub.journal import Committed, Journal
 from hub.verify import verify
-from shared.errors import ExitCode
+from shared.errors import ConfigError, ExitCode
 from tests.support.algorithms import FORGETFUL, LONG_STEPS, PERSONAL, STEPS, WRITTEN
 from tests.support.examples import same_tensors
 from tests.support.federation import Adder, agent, edges, raw_edge, running_hub
@@ -80,6 +81,74 @@ def test_a_mistake_of_the_app_is_told_as_well(tmp_path: Path) -> None:
     done = command("serve", "app.py", "--port", "0", folder=tmp_path)
     assert done.returncode == 2
     assert "algorithm: fedadam's server_lr = '-0.03' is impossible: expected a number > 0.0" in done.stderr
+
+
+NONE_THERE = "{} on the edges, but the model has none: its tensors are weight, bias"
+NO_NORMS = NONE_THERE.format("fedbn keeps layers of batch normalisation")
+NOT_MEASURED = (
+    "with {} each edge has a model of its own, which only the edge can measure, on data that it keeps for that; "
+    "say how much: holdout = 0.2 (--holdout 0.2)"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "holdout", "sentence"),
+    [
+        ("fedbn", 0.2, f"{NO_NORMS}, steps"),
+        ("fedper(own=head.*)", 0.2, NONE_THERE.format("fedper keeps head.*") + ", steps"),
+        (
+            "fedper(own=*)",
+            0.2,
+            "fedper keeps * on the edges, and nothing is left that edges could learn together",
+        ),
+        ("ditto", 0.0, NOT_MEASURED.format("ditto")),
+        ("finetune(epochs=3)", 0.0, NOT_MEASURED.format("finetune(epochs=3)")),
+        ("fedper(own=bias)", 0.0, NOT_MEASURED.format("fedper(own=bias)")),
+    ],
+)
+async def test_what_makes_no_sense_with_a_model_is_refused_before_anything_is_begun(
+    tmp_path: Path, name: str, holdout: float, sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        async with running_hub(tmp_path, algorithm=name, holdout=holdout) as hub:
+            await hub.ended()
+    assert str(caught.value) == sentence
+    assert not hub.folder.exists()
+
+
+def test_that_is_one_sentence_on_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    done = command("serve", "app.py", "--port", "0", "--algorithm", "fedbn", "--holdout", "0.2", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1:] == [f"fedhub: {NO_NORMS}"]
+    assert not [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
+
+
+async def test_a_run_does_not_go_on_with_an_algorithm_that_exchanges_other_tensors(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, holdout=0.2) as hub:
+        async with edges(agent(hub.url, "a", Adder())):
+            await hub.ended()
+    flags = ("--resume", "run", "--algorithm", "fedper(own=bias)", "--rounds", "2", "--port", "0")
+    done = await asyncio.to_thread(command, "serve", *flags, folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "fedhub: run is a run in which edges exchange other tensors than with fedper(own=bias); "
+        "go on with its own algorithm, or start a new run"
+    )
+    assert (await newest(tmp_path / "run")).number == 1
+
+
+async def test_a_script_is_told_that_it_cannot_do_what_the_algorithm_wants_of_edges(tmp_path: Path) -> None:
+    sentence = (
+        "scaffold has edges do more than train, which a script cannot do for it: join with an app (fededge join), "
+        "or have the hub take fedavg or another algorithm of the hub alone"
+    )
+    async with running_hub(tmp_path, algorithm="scaffold") as hub:
+        with pytest.raises(ConfigError) as caught:
+            await asyncio.to_thread(list, join(hub.url, name="script", patience=5.0))
+        refused = await hub.until(StrangerRefused)
+    assert str(caught.value) == sentence
+    assert refused.reason == f"script left: {sentence}"  # type: ignore[union-attr]
 
 
 async def test_the_run_and_its_edges_are_told_the_exact_algorithm(tmp_path: Path) -> None:

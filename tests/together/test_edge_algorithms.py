@@ -4,14 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edge.app import Edge
 from hub.events import EdgeJoined, EdgeLeft, RoundAbandoned, RoundClosed, RoundReopened, UpdateAccepted
+from hub.rules.selection import select
 from shared.errors import ConfigError
 from shared.messages import ABANDONED, Role
-from shared.tensors import Tensors
+from shared.tensors import Array, Tensors
 from tests.support.examples import same_tensors
 from tests.support.federation import Running, running_hub
 from tests.support.fleet import Fleet, contract_of, fleet, newest, points, points_app
@@ -248,6 +252,46 @@ async def test_a_hub_that_keeps_whole_rounds_only_asks_again_and_comes_to_the_sa
                     crew.start(name, again.url)
             found = await result(again, crew)
     assert_same(found, await undisturbed(tmp_path, algorithm))
+
+
+def alike(edge: Edge) -> tuple[Array, Array]:
+    """Give each edge as many points."""
+    x, y = points(edge)
+    return x[:12], y[:12]
+
+
+def seed_that_asks(names: str, *, without: str) -> int:
+    """Find a seed with which `without` is asked in the first try at round `IN`, and not in the second."""
+    choose = partial(select, list(names), fraction=0.5, over_selection=1.0, round=IN)
+    return next(
+        seed
+        for seed in range(1000)
+        if without in choose(seed=seed, attempt=1)[0] and without not in choose(seed=seed, attempt=2)[0]
+    )
+
+
+async def test_the_edges_control_variates_add_up_to_the_hubs_whoever_took_part_and_whatever_was_abandoned(
+    tmp_path: Path,
+) -> None:
+    names, app = "abcd", points_app(data=alike)
+    chosen = {"fraction": 0.5, "wait_for": 4, "deadline": 0.5, "retries": 20}
+    async with hub_of(tmp_path, "scaffold", seed=seed_that_asks(names, without="a"), **chosen) as hub:
+        async with fleet(app, names) as crew:
+            crew.start("a", hub.url)
+            for name in "bcd":
+                crew.start(name, hub.url, held=(IN, asyncio.Event()))
+            await crew.told("a", round=IN)
+            await hub.until(RoundAbandoned, round=IN)
+            await crew.told("a", round=IN, accepted=False)
+            await hub.ended()
+            await asyncio.gather(*crew.lives.values())
+    last = await newest(hub.folder)
+    assert len({tuple(memory) for memory in crew.remembered.values() if memory}) == 1
+    for key, common in last.memory.items():
+        name = key.removeprefix("scaffold c ")
+        own = [memory.get(f"scaffold c_k {name}", np.zeros_like(common)) for memory in crew.remembered.values()]
+        np.testing.assert_allclose(sum(own) / len(names), common, atol=1e-6)
+    assert max(np.abs(common).max() for common in last.memory.values()) > 0.01
 
 
 # --- what edges measure ---
