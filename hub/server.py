@@ -248,7 +248,7 @@ class Hub:
             plan=plan,
             algorithm=run.algorithm,
             averaged=averaged,
-            gate=Gate(run.id, spec, settings.max_examples, run.algorithm.metrics),
+            gate=Gate(run.id, spec, settings.max_examples, run.algorithm.asks),
             progress=_progress(run),
             newest=start.newest,
             reopened=start.open if start.open and _same_terms(start.open.opening, run, plan) else None,

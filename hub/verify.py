@@ -53,7 +53,7 @@ def recompute(before: Committed, spooled: Spooled) -> str:
     opening = spooled.opening
     chosen = algorithm(opening.algorithm, opening.plan)
     spec = ModelSpec.of(wire(chosen, before, opening.averaged))
-    gate = Gate(opening.run, spec, max_examples=opening.weight_cap, metrics=chosen.metrics)
+    gate = Gate(opening.run, spec, max_examples=opening.weight_cap, asks=chosen.asks)
     sums = Adding(chosen, gate, opening, before)
     for kept, message in spooled.updates:
         refusal = sums.add(decode(message, ToHub, max_tensors=len(spec.tensors)))

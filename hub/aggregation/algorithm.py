@@ -81,7 +81,7 @@ class Algorithm:
     step: ServerStep
     settings: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     """Those of `local`."""
-    metrics: frozenset[str] = frozenset({"loss"})
+    asks: frozenset[str] = frozenset({"loss"})
     """What edges measure while they train, and an update must bring."""
     carries: tuple[str, ...] = ()
     """What of the step's memory edges get along with the model, and answer in kind: `WHAT` stands for a tensor

@@ -1,8 +1,9 @@
 """q-FedAvg: edges on which the model is bad get more say, so that it becomes more equally good everywhere."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -10,12 +11,17 @@ from hub.aggregation.algorithm import NONE_TOLD, NOTHING_KEPT, Algorithm, Metric
 from hub.aggregation.fedavg import move
 from hub.aggregation.mean import ExactMean, Sum
 from hub.aggregation.step import BLOCK
+from shared.errors import NothingAccumulated
 from shared.tensors import Array, Tensors
 
 _LEAST = 1e-10
 """What a loss counts as at least: for q < 1, h_k divides by it."""
-_MOST = 1e100
-"""What F_k^q may be at most: with a q of a thousand it is easily more than can be summed."""
+_RANGE = 1e-280, 1e280
+"""What F_k^q may be: beyond that, float64 cannot tell them apart. A q of a thousand gets there easily."""
+_PARAMETERS = 1e12
+"""More than any model has, so that a sum over all of them stays in range as well."""
+_SCALE = 16
+"""Bits between two sums: updates whose F_k^q are of one size are added in one."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +44,24 @@ class QFedAvg:
             local="qfedavg",
             aggregation=Fair(self.q, self.lipschitz or 1.0 / terms.lr),
             step=move,
-            metrics=frozenset({"loss", "start_loss"}),
+            asks=frozenset({"loss", "start_loss"}),
         )
 
 
 @dataclass
 class Fairly:
-    """What has been accumulated: the sum of F_k^q (w_k - w_t), and each edge's h_k / L."""
+    """What has been accumulated: sums of F_k^q (w_k - w_t), and each edge's h_k / L."""
 
-    moves: Sum
+    nothing: Callable[[], Sum]
+    moves: dict[int, Sum] = field(default_factory=dict)
+    """For each size of F_k^q, in powers of 2^16, what was added divided by it: on a grid of 2^-32, a small F_k^q times
+    a small difference would be nothing. Losses are mostly alike, so there are one or two."""
     curvatures: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Fair:
-    """sum_k F_k^q Delta_k / sum_k (h_k / L): the one sum on the exact mean's grid, the other rounded once (`fsum`).
+    """sum_k F_k^q Delta_k / sum_k (h_k / L): the one on the exact mean's grid, the other rounded once (`fsum`).
 
     So the order of arrival makes no difference to either.
     """
@@ -62,32 +71,46 @@ class Fair:
     mean: ExactMean = ExactMean()
 
     def fits(self, examples: int, magnitude: float, *, updates: int, metrics: Metrics = NONE_TOLD) -> bool:
-        """Tell whether the mean could take it in once and as often as it counts, and its curvature be summed."""
-        factor = self._factor(metrics)
-        return factor <= _MOST and self.mean.fits(1, magnitude * max(1.0, factor), updates=updates)
+        """Tell whether the mean could take it in as often as it counts in its sum, and its curvature be summed."""
+        factor = self._power(metrics, self.q)
+        steepest = self.q * self._power(metrics, self.q - 1.0) * self.lipschitz * magnitude * magnitude
+        summable = _RANGE[0] <= factor <= _RANGE[1] and steepest <= _RANGE[1] / _PARAMETERS
+        return summable and self.mean.fits(2**_SCALE, magnitude, updates=updates)
 
     def init(self, model: Tensors) -> Fairly:
         """Start from zero."""
-        return Fairly(self.mean.init(model))
+        return Fairly(partial(self.mean.init, model))
 
     def accumulate(
         self, state: Fairly, update: Tensors, weight: int, *, largest: float, metrics: Metrics = NONE_TOLD
     ) -> Fairly:
         """Add the update, as often as its edge's loss says."""
-        loss, factor = max(metrics["start_loss"], _LEAST), self._factor(metrics)
+        factor, slope = self._power(metrics, self.q), self.q * self._power(metrics, self.q - 1.0) * self.lipschitz
         squared = squared_norm(array.reshape(-1) for array in update.values() if array.dtype.kind not in "biu")
-        state.curvatures.append(self.q * loss ** (self.q - 1.0) * self.lipschitz * squared + factor)
-        state.moves = self.mean.accumulate(state.moves, update, 1, largest=largest * max(1.0, factor), share=factor)
+        state.curvatures.append((slope * squared if squared else 0.0) + factor)
+        size = (math.frexp(factor)[1] - 1) // _SCALE
+        share = math.ldexp(factor, -_SCALE * size)  # at least 1, less than 2^16
+        moves = state.moves[size] if size in state.moves else state.nothing()
+        state.moves[size] = self.mean.accumulate(moves, update, 1, largest=largest * 2**_SCALE, share=share)
         return state
 
     def finalize(self, state: Fairly, model: Tensors, memory: Tensors = NOTHING_KEPT) -> Tensors:
         """Divide by the sum of the curvatures, instead of the number of updates."""
-        curvature = math.fsum(state.curvatures) or 1.0
-        return self.mean.finalize(state.moves, model, times=state.moves.updates / curvature)
+        if not state.moves:
+            raise NothingAccumulated("q-FedAvg was asked to combine no updates")
+        curvature = math.fsum(state.curvatures)
+        whole: dict[str, Array] = {}
+        for size, moves in sorted(state.moves.items()):
+            part = self.mean.finalize(moves, model, times=math.ldexp(moves.updates / curvature, _SCALE * size))
+            for name, array in part.items():
+                combine = np.maximum if array.dtype.kind in "biu" else np.add
+                whole[name] = combine(whole[name], array) if name in whole else array
+        return whole
 
-    def _factor(self, metrics: Metrics) -> float:
+    def _power(self, metrics: Metrics, exponent: float) -> float:
+        """Give F_k to some power."""
         try:
-            return float(max(metrics["start_loss"], _LEAST) ** self.q)
+            return float(max(metrics["start_loss"], _LEAST) ** exponent)
         except OverflowError:
             return math.inf
 

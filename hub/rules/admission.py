@@ -65,8 +65,8 @@ class Gate:
     run: str
     spec: ModelSpec
     max_examples: int
-    metrics: frozenset[str] = frozenset({"loss"})
-    """Those that each update must bring."""
+    asks: frozenset[str] = frozenset({"loss"})
+    """Metrics that each update must bring."""
 
     def standing(self, update: Update, *, edge: str, arrived: float, round: Round, model: str) -> Refusal | None:
         """Ask the questions that cost nothing: is this an answer the open round waits for?
@@ -99,8 +99,8 @@ class Gate:
                 Code.BAD_EXAMPLES,
                 f"{update.examples} examples; 1 to {self.max_examples} are accepted (max_examples)",
             )
-        if set(update.metrics) != self.metrics:
-            asked, brought = (", ".join(sorted(names)) or "none" for names in (self.metrics, update.metrics))
+        if set(update.metrics) != self.asks:
+            asked, brought = (", ".join(sorted(names)) or "none" for names in (self.asks, update.metrics))
             return Refusal(Code.BAD_METRICS, f"an update brings the metrics {asked}; this one has {brought}")
         for name, value in sorted(update.metrics.items()):
             if not math.isfinite(value):

@@ -95,11 +95,11 @@ class Fleet:
     def round(self, counted: Iterable[str] | None = None, refused: Iterable[str] = ()) -> float:
         """Play a round in which these edges' updates count, and those are refused; give w."""
         answered = list(self.trainers if counted is None else counted)
-        gate = Gate(_RUN, ModelSpec.of(self.sent), 1000, self.algorithm.metrics)
+        gate = Gate(_RUN, ModelSpec.of(self.sent), 1000, self.algorithm.asks)
         sums = Adding(self.algorithm, gate, self._opening(), self.newest)
         for edge in answered:
             trained = self.answer(edge)
-            assert set(trained.metrics) == self.algorithm.metrics
+            assert set(trained.metrics) == self.algorithm.asks
             assert sums.add(self._on_the_wire(trained)) == trained.examples
             self.memories[edge].heard(self.receipt(accepted=True))
         for edge in refused:

@@ -141,8 +141,8 @@ def test_the_square_of_a_norm_is_summed_over_all_tensors_and_blocks() -> None:
     ("q", "loss", "magnitude"),
     [
         (1.0, 1.0, 2.0**32),  # too large for the mean by itself
-        (1.0, 2.0**20, 2.0**12),  # as often as it counts
-        (3.0, 2.0**11, 1.0),
+        (1.0, 1.0, 2.0**15),  # as often as it may count in its sum
+        (0.0, 1.0, math.nan),
         (2.0, 1e200, 0.0),  # F^q is no number any more
         (1e6, 1e-5, 2.0**32),
         (1.0, 1e308, 0.0),  # a number, but two of them have no sum
@@ -167,7 +167,7 @@ def test_whatever_fits_leads_to_a_number(lipschitz: float, q: float, loss: float
 @pytest.mark.parametrize("metric", ["loss", "start_loss"])
 def test_an_edge_whose_loss_is_no_number_has_no_say(metric: str) -> None:
     fleet = fleet_of("qfedavg")
-    gate = Gate("r", ModelSpec.of(fleet.sent), 1000, fleet.algorithm.metrics)
+    gate = Gate("r", ModelSpec.of(fleet.sent), 1000, fleet.algorithm.asks)
     metrics = {**fleet.answer("a").metrics, metric: math.nan}
     update = Update(
         run="r", round=1, attempt=1, model="0" * 64, spec=gate.spec.digest, examples=1, metrics=metrics, seconds=1.0
@@ -181,3 +181,25 @@ def test_of_nothing_there_is_none() -> None:
     rule = Fair(1.0, 1.0)
     with pytest.raises(NothingAccumulated):
         rule.finalize(rule.init(LIKE), LIKE)
+
+
+# --- small and large losses ---
+
+
+@pytest.mark.parametrize("q", [1.0, 5.0, 20.0])
+@pytest.mark.parametrize("unit", [1e-6, 0.01, 1.0, 1e6])
+def test_only_how_losses_compare_decides_who_has_how_much_say(q: float, unit: float) -> None:
+    # Without slopes (L next to 0), the step is sum_k F_k^q Delta_k / sum_k F_k^q, whatever unit the losses are in.
+    updates = [(1.0, 2.0), (-3.0, 1.0), (0.25, 0.5)]
+    expected = sum(pull * loss**q for pull, loss in updates) / sum(loss**q for _, loss in updates)
+    scaled = [(pull, loss * unit) for pull, loss in updates]
+    assert fair(scaled, q=q, lipschitz=1e-100) == pytest.approx(expected, rel=1e-9)
+
+
+def test_counters_take_the_largest_whatever_the_losses() -> None:
+    rule, like = Fair(1.0, 1.0), {"n": np.array(0)}
+    state = rule.init(like)
+    for count, loss in ((7, 1e-9), (9, 1.0), (8, 1e9)):
+        state = rule.accumulate(state, {"n": np.array(count)}, 1, largest=0.0, metrics={"start_loss": loss})
+    assert len(state.moves) == 3
+    assert rule.finalize(state, like)["n"] == 9
