@@ -100,6 +100,8 @@ class Memory:
             self._now = self._before
         elif receipt.accepted and this and receipt.round > self._now.round:
             self._before, self._now = self._now, proposed
+        elif receipt.accepted and self._before.round <= receipt.round < self._now.round:
+            self._now = self._before  # a hub that was killed says which was the last to count: not the newest
         else:
             return
         self._write()

@@ -3,8 +3,9 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import InitVar, dataclass, field
+from types import MappingProxyType
 from typing import Literal, ParamSpec, TypeVar, assert_never
 
 import xxhash
@@ -100,6 +101,7 @@ class Coordinator:
         traffic: the byte counter of all links.
         clock: a steady clock, in seconds.
         evaluator_expected: whether the first round waits for an evaluator.
+        counted: round and try of the newest update of each edge that counts, as far as that is known.
     """
 
     run: str
@@ -121,6 +123,7 @@ class Coordinator:
     evaluator_expected: bool = False
     _refusals: Counter[str] = field(default_factory=Counter)
     """How many answers of each edge were refused since the last round began."""
+    counted: InitVar[Mapping[str, tuple[int, int]]] = MappingProxyType({})
     _receipts: dict[str, Receipt] = field(default_factory=dict)
     """The last receipt of each edge on which depends what it remembers: a connection may be lost with it."""
     _abandoned: int = 0
@@ -132,8 +135,10 @@ class Coordinator:
     deadline: float = 0.0
     """Seconds that a round allows, from now on."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, counted: Mapping[str, tuple[int, int]]) -> None:
         self.deadline = self.settings.deadline
+        for edge, (round, attempt) in counted.items():
+            self._receipts[edge] = Receipt(run=self.run, round=round, attempt=attempt, accepted=True)
 
     async def play(self) -> ExitCode:
         """Play rounds until the run is over or stopped; the exit code says which."""
@@ -226,7 +231,9 @@ class Coordinator:
         listened = self.clock()
         model, memory = await self._aside(self.gate.spec.nbytes, self._next_model, round, tally)
         averaged = self.clock()
-        self.newest = await self.journal.commit(number=round.number, attempt=round.attempt, model=model, memory=memory)
+        self.newest = await self.journal.commit(
+            number=round.number, attempt=round.attempt, model=model, memory=memory, counted=round.answered
+        )
         self.feed.publish(
             RoundCommitted(
                 round=round.number,

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,9 +30,13 @@ CREATE TABLE IF NOT EXISTS round (
 CREATE TABLE IF NOT EXISTS evaluation (
     number INTEGER PRIMARY KEY REFERENCES round (number), metrics TEXT NOT NULL, proof TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS counted (
+    number INTEGER PRIMARY KEY REFERENCES round (number), edges TEXT NOT NULL, proof TEXT NOT NULL
+);
 """
 _FORMAT = 3
 _KEPT_SNAPSHOTS = 3
+_KEPT_COUNTS = 100  # rounds of which it is known who counted: whoever was away for longer does not hear of it
 _LOCK_WITHIN = 0.5  # seconds to wait for another process to let go of the database
 _TRY_AGAIN = 1.0  # seconds between two looks at a full disk
 _MEMORY = "server optimizer/"  # prefix of the names under which a snapshot keeps the server optimizer's memory
@@ -63,6 +67,8 @@ class Remembered:
     """Metrics by round."""
     open: Spooled | None
     """The round that was open, with the updates that were accepted."""
+    counted: dict[str, tuple[int, int]]
+    """Round and try of the newest update of each edge that counts, as far back as that is kept."""
     fell_back: str
     """What could not be read, if an older round or fewer updates had to be taken; empty otherwise."""
 
@@ -165,9 +171,14 @@ class Journal:
         if self._spooling.is_open:
             await self._do(self._spooling.close)
 
-    async def commit(self, *, number: int, attempt: int, model: Tensors, memory: Tensors) -> Committed:
-        """Keep a round's model; when this returns, the round is committed whatever happens next."""
-        committed = await self._do(self._commit, number, attempt, model, memory)
+    async def commit(
+        self, *, number: int, attempt: int, model: Tensors, memory: Tensors, counted: Collection[str] = ()
+    ) -> Committed:
+        """Keep a round's model, and whose updates it is made of.
+
+        When this returns, the round is committed whatever happens next.
+        """
+        committed = await self._do(self._commit, number, attempt, model, memory, counted)
         if self._spooling.is_open:
             kept = self._updates_of(number) if self._keep_updates else None
             await self._do(lambda: self._spooling.close(keep_as=kept))
@@ -299,7 +310,9 @@ class Journal:
             fell_back = fell_back or why
         if newest is None:
             raise JournalError(f"no snapshot of {self._folder} can be read: {fell_back}")
+        counted = self._counted(rounds[: newest.number + 1])
         with self._sql:  # rounds whose model is lost are played again
+            self._sql.execute("DELETE FROM counted WHERE number > ?", (newest.number,))
             self._sql.execute("DELETE FROM evaluation WHERE number > ?", (newest.number,))
             self._sql.execute("DELETE FROM round WHERE number > ?", (newest.number,))
         number, attempt, _, _ = rounds[newest.number]
@@ -312,8 +325,18 @@ class Journal:
             newest=newest,
             evaluations={number: found for number, found in evaluations.items() if number <= newest.number},
             open=spooled,
+            counted=counted,
             fell_back=". ".join(filter(None, lost)),
         )
+
+    def _counted(self, rounds: list[tuple[int, int, str, str]]) -> dict[str, tuple[int, int]]:
+        newest: dict[str, tuple[int, int]] = {}
+        for number, edges, proof in self._sql.execute("SELECT * FROM counted ORDER BY number"):
+            if proof != _proof("", number, edges):
+                raise self._damaged(f"who counted in round {number} is not what was written")
+            if number < len(rounds):
+                newest |= dict.fromkeys(json.loads(edges), (number, rounds[number][1]))
+        return newest
 
     def _rounds(self) -> list[tuple[int, int, str, str]]:
         """List number, attempt, snapshot and model of all rounds, with their proofs checked."""
@@ -352,7 +375,9 @@ class Journal:
             raise Damaged(f"snapshot {snapshot} is damaged: it is not the model that was committed")
         return Committed(number, model, memory, committed)
 
-    def _commit(self, number: int, attempt: int, model: Tensors, memory: Tensors) -> Committed:
+    def _commit(
+        self, number: int, attempt: int, model: Tensors, memory: Tensors, counted: Collection[str] = ()
+    ) -> Committed:
         everything = {**model, **{_MEMORY + key: array for key, array in memory.items()}}
         hashing = self._hasher.submit(lambda: (sha256(model), sha256(everything) if memory else None))
 
@@ -367,7 +392,17 @@ class Journal:
         digest, _ = hashing.result()
         row = self._sql.execute("SELECT proof FROM round WHERE number = ?", (number - 1,)).fetchone()
         proof = _proof(row[0] if row else "", number, attempt, snapshot, digest)
-        self._sql.execute("INSERT INTO round VALUES (?, ?, ?, ?, ?)", (number, attempt, snapshot, digest, proof))
+        edges = json.dumps(sorted(counted))
+        self._sql.execute("BEGIN IMMEDIATE")
+        try:
+            self._sql.execute("INSERT INTO round VALUES (?, ?, ?, ?, ?)", (number, attempt, snapshot, digest, proof))
+            self._sql.execute("INSERT INTO counted VALUES (?, ?, ?)", (number, edges, _proof("", number, edges)))
+            self._sql.execute("DELETE FROM counted WHERE number <= ?", (number - _KEPT_COUNTS,))
+            self._sql.execute("COMMIT")
+        except BaseException:
+            if self._sql.in_transaction:  # SQLite takes some back by itself
+                self._sql.execute("ROLLBACK")
+            raise
         return Committed(number, model, memory, digest)
 
     def _evaluated(self, number: int, metrics: dict[str, float]) -> None:

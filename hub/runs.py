@@ -74,6 +74,8 @@ class Start:
     newest: Committed
     open: Spooled | None = None
     """The round that was open when the hub was stopped or crashed, if any."""
+    counted: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Round and try of the newest update of each edge that counts."""
 
 
 @dataclass
@@ -241,7 +243,7 @@ async def resume_run(
             frozen=kept.get("frozen"),
             evaluations=run.evaluations,
             journal=journal,
-            start=Start(run.newest, run.open),
+            start=Start(run.newest, run.open, run.counted),
         )
         del contract, run  # see take_start
         yield resumed

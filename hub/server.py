@@ -259,6 +259,7 @@ class Hub:
             journal=run.journal,
             traffic=self._traffic,
             clock=self._clock,
+            counted=start.counted,
         )
 
     async def _play(self, run: Run, coordinator: Coordinator) -> Ended:

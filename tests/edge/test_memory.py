@@ -228,3 +228,11 @@ def test_a_hub_cannot_have_an_edge_write_beside_its_folder(tmp_path: Path, run: 
     with pytest.raises(ConfigError, match=r"^the hub calls its run '.*', which cannot be the name of a folder$"):
         memory.open(run)
     Memory(edge="edge-1").open(run)  # one that keeps nothing does not mind
+
+
+def test_a_hub_that_forgot_the_newest_round_says_which_was_the_last_to_count() -> None:
+    memory = counted(opened(), 3)
+    memory.heard(receipt(2))
+    assert value(memory) == 2
+    memory.heard(receipt(2))
+    assert value(memory) == 2

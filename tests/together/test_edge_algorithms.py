@@ -186,6 +186,30 @@ async def test_an_edge_that_comes_back_when_the_round_is_over_hears_that_its_ans
     assert_same(found, await undisturbed(tmp_path, algorithm))
 
 
+@pytest.mark.parametrize("algorithm", REMEMBERING)
+async def test_so_does_one_that_comes_back_to_a_hub_that_was_killed_after_the_round(
+    tmp_path: Path, algorithm: str
+) -> None:
+    gate = asyncio.Event()
+    async with fleet(points_app(), keep=tmp_path / "kept") as crew:
+        async with hub_of(tmp_path, algorithm) as hub:
+            crew.start("a", hub.url)
+            crew.start("b", hub.url, held=(IN, gate))
+            await hub.until(UpdateAccepted, round=IN, edge="a")
+            await crew.kill("a")
+            async with viewer(hub.url, hub.hub.access.keys.operator) as operator:
+                assert (await operator.order("pause")).done
+                gate.set()
+                await hub.until(RoundClosed, round=IN)
+            await crew.kill()
+            await killed(hub)
+        async with resumed(hub) as again:
+            for name in "ab":
+                crew.start(name, again.url)
+            found = await result(again, crew)
+    assert_same(found, await undisturbed(tmp_path, algorithm))
+
+
 async def test_edges_that_are_killed_and_kept_nothing_go_on_with_nothing_remembered(tmp_path: Path) -> None:
     async with hub_of(tmp_path, "scaffold") as hub, fleet(points_app()) as crew:
         crew.start("a", hub.url)
