@@ -380,7 +380,7 @@ async def test_taking_up_a_spool_without_syncing_it_is_found(folder: Path, monke
 
 
 async def test_a_row_before_its_snapshot_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def commit(self: Any, number: int, attempt: int, model: Tensors, memory: Tensors, counted: object) -> Committed:
+    def commit(self: Any, number: int, attempt: int, model: Tensors, memory: Tensors, counted: Any = ()) -> Committed:
         written: list[Any] = []
 
         def put_off(*arguments: Any, **_: str) -> Any:
