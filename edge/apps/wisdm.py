@@ -2,7 +2,8 @@
 
 Each edge is a phone's owner (--edges 36); with fewer edges, owners are dealt to them in turn. A third of the owners
 learn in a round, and people move differently, so the hub keeps momentum. Options: partition=owner, or iid,
-dirichlet:0.3 and so on (see datasets/partition.py); root=FOLDER, where wisdm/WISDM_ar_v1.1_transformed.arff is.
+dirichlet:0.3 and so on (see datasets/partition.py); norm=batch for batch normalisation, which is what FedBN is about;
+root=FOLDER, where wisdm/WISDM_ar_v1.1_transformed.arff is.
 """
 
 import numpy as np
@@ -19,9 +20,12 @@ Examples = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
 
 @app.model
-def model() -> nn.Module:
+def model(edge: Edge) -> nn.Module:
     """What is learnt: 43 features of 10 s in, six activities out."""
-    return nn.Sequential(nn.Linear(43, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 6))
+    norm = nn.BatchNorm1d if edge.option("norm", "") == "batch" else nn.Identity
+    first = (nn.Linear(43, 64), norm(64), nn.ReLU())
+    second = (nn.Linear(64, 64), norm(64), nn.ReLU())
+    return nn.Sequential(*first, *second, nn.Linear(64, 6))
 
 
 @app.data
