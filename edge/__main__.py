@@ -94,6 +94,7 @@ def swarm(
     prefix: Annotated[str, Parameter(help="what the phones are called")] = "edge",
     seed: Annotated[int, Parameter(help="of the devices' dice")] = 0,
     evaluator: Annotated[bool, Parameter(negative="", help="one more edge measures with the held-out data")] = False,
+    evaluator_if_any: Annotated[bool, Parameter(negative="", show=False)] = False,
     data: Options = [],  # noqa: B006  # cyclopts gives each call a list of its own
     device: Device = "auto",
     wait: Wait = 0.0,
@@ -109,6 +110,7 @@ def swarm(
     loaded, options = load_app(app), pairs(data, flag="--data")
     if evaluator and not loaded.has("test"):
         raise ConfigError(f"{app} has no @app.test function, so there can be no evaluator")
+    evaluator = evaluator or (evaluator_if_any and loaded.has("test"))
 
     from edge.agent import Patience
     from edge.swarm.device import BUILT_IN, assign, read_profiles

@@ -128,7 +128,7 @@ def demo(
         app=app,
         options=options,
         evaluator=False,
-        swarm=(*swarm, "--evaluator", "--wait", "30", "--patience", "10", "--quiet", *as_flags(options)),
+        swarm=(*swarm, "--evaluator-if-any", "--wait", "30", "--patience", "10", "--quiet", *as_flags(options)),
     )
     return _serve(wishes, compare=compare, json_=json_)
 

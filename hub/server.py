@@ -165,9 +165,9 @@ class Hub:
             run = self._run = await stack.enter_async_context(self._open_run(contract))
             del contract  # and with it the first model
             coordinator = self._coordinator = self._coordinator_of(run)
-            measured_here = not run.algorithm.personal
+            measured_here = run.has_test and not run.algorithm.personal
             coordinator.evaluator_expected = bool(wishes.swarm) and measured_here  # one phone of the demo measures
-            if wishes.evaluator and run.has_test and measured_here and not coordinator.over:
+            if wishes.evaluator and measured_here and not coordinator.over:
                 # A name of its own: the evaluator of a hub that crashed may still be looking for it.
                 name = f"evaluator-{secrets.token_hex(2)}"
                 arguments = ["join", url, run.app, "--evaluator", "--name", name, "--patience", "20", "--quiet"]

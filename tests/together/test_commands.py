@@ -117,6 +117,27 @@ def test_a_hub_and_an_edge_from_two_commands(app: Path) -> None:
     }
 
 
+def test_the_page_about_data_shows_an_app_that_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    there = re.sub(r"datasets.CIFAR10\(.*?transform", "datasets.FakeData(40, (3, 32, 32), 10, transform", code)
+    there = there.replace("everything.targets", "[int(y) for _, y in everything]")  # CIFAR-10 would be downloaded
+    assert "CIFAR" not in there
+    (tmp_path / "app.py").write_text(there)
+    settings = ("--profile", "instant", "--edges", "2", "--rounds", "1", "--deadline", "60", "--no-compare")
+    done = command("hub", "demo", "app.py", *settings, "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["accuracy"] is not None
+
+
+def test_an_app_that_holds_nothing_out_can_be_shown_and_is_measured_by_its_edges(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP.partition("@app.test")[0])
+    settings = ("--profile", "instant", "--edges", "2", "--rounds", "1", "--holdout", "0.5", "--no-compare")
+    done = command("hub", "demo", "app.py", *settings, "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["accuracy"] is not None
+
+
 def test_demo_ends_with_one_line_of_json(tmp_path: Path) -> None:
     done = command("hub", "demo", "--rounds", "2", "--seed", "1", "--json", "--no-compare", folder=tmp_path)
     assert done.returncode == 0, done.stderr
