@@ -96,12 +96,13 @@ class Memory:
             return
         proposed = self._proposed
         this = (proposed.round, proposed.attempt) == (receipt.round, receipt.attempt)
+        now = (self._now.round, self._now.attempt)
         if receipt.code == ABANDONED and receipt.round <= self._now.round:
             self._now = self._before
         elif receipt.accepted and this and receipt.round > self._now.round:
             self._before, self._now = self._now, proposed
-        elif receipt.accepted and self._before.round <= receipt.round < self._now.round:
-            self._now = self._before  # a hub that was killed says which was the last to count: not the newest
+        elif receipt.accepted and receipt.round <= self._now.round and (receipt.round, receipt.attempt) != now:
+            self._now = self._before  # another was the last to count: a hub that was killed knows nothing of this one
         else:
             return
         self._write()

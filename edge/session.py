@@ -162,7 +162,8 @@ class EdgeSession:
             case Receipt() as receipt:
                 self.desk.memory.heard(receipt)
                 if receipt.code == ABANDONED:
-                    self.tell(f"round {receipt.round}: does not count: {receipt.reason}")
+                    if self.desk.task and self.desk.task[2:4] == (receipt.round, receipt.attempt):
+                        self.tell(f"round {receipt.round}: does not count: {receipt.reason}")
                 elif not receipt.accepted:
                     self.tell(f"round {receipt.round}: refused ({receipt.code}): {receipt.reason}")
             case Goodbye() as goodbye:

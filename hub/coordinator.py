@@ -3,9 +3,8 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
-from types import MappingProxyType
 from typing import Literal, ParamSpec, TypeVar, assert_never
 
 import xxhash
@@ -30,7 +29,7 @@ from hub.events import (
     WaitingForEdges,
 )
 from hub.feed import Feed
-from hub.journal import Committed, Journal
+from hub.journal import Committed, Counted, Journal
 from hub.rules.admission import FINAL, Code, Gate, Refusal, weight_cap
 from hub.rules.orders import unable
 from hub.rules.progress import Progress
@@ -101,7 +100,7 @@ class Coordinator:
         traffic: the byte counter of all links.
         clock: a steady clock, in seconds.
         evaluator_expected: whether the first round waits for an evaluator.
-        counted: round and try of the newest update of each edge that counts, as far as that is known.
+        counted: whose updates have counted, if the run is taken up again.
     """
 
     run: str
@@ -123,9 +122,7 @@ class Coordinator:
     evaluator_expected: bool = False
     _refusals: Counter[str] = field(default_factory=Counter)
     """How many answers of each edge were refused since the last round began."""
-    counted: InitVar[Mapping[str, tuple[int, int]]] = MappingProxyType({})
-    _receipts: dict[str, Receipt] = field(default_factory=dict)
-    """The last receipt of each edge on which depends what it remembers: a connection may be lost with it."""
+    counted: InitVar[Counted | None] = None
     _abandoned: int = 0
     """How often in a row too few have answered."""
     reason: str = ""
@@ -135,10 +132,15 @@ class Coordinator:
     deadline: float = 0.0
     """Seconds that a round allows, from now on."""
 
-    def __post_init__(self, counted: Mapping[str, tuple[int, int]]) -> None:
+    def __post_init__(self, counted: Counted | None) -> None:
         self.deadline = self.settings.deadline
-        for edge, (round, attempt) in counted.items():
-            self._receipts[edge] = Receipt(run=self.run, round=round, attempt=attempt, accepted=True)
+        if counted:  # nobody is here yet; each will hear it on coming back
+            for edge, (round, attempt) in counted.newest.items():
+                self._receipt(edge, round, attempt)
+            reason = "nothing of it has counted"
+            self.roster.else_say = Receipt(
+                run=self.run, round=counted.since, attempt=1, accepted=False, code=ABANDONED, reason=reason
+            )
 
     async def play(self) -> ExitCode:
         """Play rounds until the run is over or stopped; the exit code says which."""
@@ -213,7 +215,7 @@ class Coordinator:
             if lacks and not told:
                 self.feed.publish(WaitingForEdges(here=self.roster.count(Role.TRAINER), needed=needed))
             told = lacks
-            self._note(await self._hear())
+            self._note(await self.inbox.next())
 
     async def _play_round(self, *, attempt: int) -> bool:
         """Play one try at the next round; tell whether it counted."""
@@ -361,23 +363,13 @@ class Coordinator:
         sent = wire(self.algorithm, self.newest, self.averaged)
         return Broadcast(task, full=encode(task, sent.values()), light=encode(task))
 
-    async def _hear(self, *, until: float | None = None) -> Item | None:
-        """Wait for the next item.
-
-        An edge that comes back is told again what became of its last update that was accepted.
-        """
-        item = await self.inbox.next(until=until)
-        if isinstance(item, Joined) and (receipt := self._receipts.get(item.edge)):
-            self.roster.say(item.edge, receipt)
-        return item
-
     async def _listen(self, round: Round, tally: Tally) -> Outcome:
         """Hear everything until the round is over. An item's time is when it arrived, not when it is read."""
         now = self.clock()
         while (outcome := round.outcome(now)) is None:
             if self.inbox.empty:
                 await self._settle(tally)  # updates that come together share one sync
-            item = await self._hear(until=round.deadline)
+            item = await self.inbox.next(until=round.deadline)
             now = item.arrived if item else self.clock()
             match item:
                 case None:
@@ -495,10 +487,10 @@ class Coordinator:
         )
 
     def _receipt(self, edge: str, round: int, attempt: int, code: str = "", reason: str = "") -> None:
+        """Tell an edge what became of its update; what it remembers depends on some of that."""
         receipt = Receipt(run=self.run, round=round, attempt=attempt, accepted=not code, code=code, reason=reason)
-        if code in ("", ABANDONED):
-            self._receipts[edge] = receipt
-        self.roster.say(edge, receipt)
+        tell = self.roster.impress if code in ("", ABANDONED) else self.roster.say
+        tell(edge, receipt)
 
     def _next_model(self, round: Round, tally: Tally) -> tuple[Tensors, Tensors]:
         """Take the server step.
@@ -602,7 +594,7 @@ class Coordinator:
             self.roster.offer(edge, task)
         awaited, answers = set(asked), dict[str, Evaluation]()
         while awaited and not self.stopping:
-            item = await self._hear(until=deadline)
+            item = await self.inbox.next(until=deadline)
             match item:
                 case None:
                     break

@@ -57,6 +57,16 @@ class Committed:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """Whose updates the committed rounds are made of."""
+
+    since: int
+    """The first round of which that is known."""
+    newest: dict[str, tuple[int, int]]
+    """Round and try of the newest update that counts, by edge, of those that have one."""
+
+
+@dataclass(frozen=True)
 class Remembered:
     """A run as the journal gives it back."""
 
@@ -67,8 +77,7 @@ class Remembered:
     """Metrics by round."""
     open: Spooled | None
     """The round that was open, with the updates that were accepted."""
-    counted: dict[str, tuple[int, int]]
-    """Round and try of the newest update of each edge that counts, as far back as that is kept."""
+    counted: "Counted"
     fell_back: str
     """What could not be read, if an older round or fewer updates had to be taken; empty otherwise."""
 
@@ -329,14 +338,15 @@ class Journal:
             fell_back=". ".join(filter(None, lost)),
         )
 
-    def _counted(self, rounds: list[tuple[int, int, str, str]]) -> dict[str, tuple[int, int]]:
-        newest: dict[str, tuple[int, int]] = {}
+    def _counted(self, rounds: list[tuple[int, int, str, str]]) -> Counted:
+        since, newest = len(rounds), dict[str, tuple[int, int]]()
         for number, edges, proof in self._sql.execute("SELECT * FROM counted ORDER BY number"):
             if proof != _proof("", number, edges):
                 raise self._damaged(f"who counted in round {number} is not what was written")
             if number < len(rounds):
+                since = min(since, max(1, number))
                 newest |= dict.fromkeys(json.loads(edges), (number, rounds[number][1]))
-        return newest
+        return Counted(since, newest)
 
     def _rounds(self) -> list[tuple[int, int, str, str]]:
         """List number, attempt, snapshot and model of all rounds, with their proofs checked."""

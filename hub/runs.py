@@ -17,7 +17,7 @@ from hub.aggregation.algorithm import Algorithm
 from hub.aggregation.catalogue import algorithm
 from hub.companions import as_flags, edge_command
 from hub.config import Layer, Settings, from_app, resolve
-from hub.journal import Committed, Journal
+from hub.journal import Committed, Counted, Journal
 from hub.spool import Spooled
 from shared.disk import Disk
 from shared.errors import ConfigError
@@ -74,8 +74,8 @@ class Start:
     newest: Committed
     open: Spooled | None = None
     """The round that was open when the hub was stopped or crashed, if any."""
-    counted: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Round and try of the newest update of each edge that counts."""
+    counted: Counted | None = None
+    """Whose updates have counted, if rounds were played already."""
 
 
 @dataclass

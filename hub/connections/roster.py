@@ -56,6 +56,9 @@ class Roster:
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
         self._counts: Counter[Role] = Counter()
+        self._last_words: dict[str, Message] = {}
+        self.else_say: Message | None = None
+        """What whoever comes is told for whom there are no last words."""
         self._farewells: set[asyncio.Task[None]] = set()
 
     def add(self, session: Session) -> Session | None:
@@ -65,6 +68,8 @@ class Roster:
             self._counts[replaced.role] -= 1
         self._counts[session.role] += 1
         self._sessions[session.edge] = session
+        if session.role is Role.TRAINER and (last := self._last_words.get(session.edge, self.else_say)):
+            session.say(last)
         return replaced
 
     def remove(self, session: Session) -> bool:
@@ -97,6 +102,14 @@ class Roster:
         """Send an edge a small message, if it is here."""
         if session := self._sessions.get(edge):
             session.say(message)
+
+    def impress(self, edge: str, message: Message) -> None:
+        """Send an edge a small message, and again when it comes back, before any task: it must not miss it.
+
+        A later one takes its place.
+        """
+        self._last_words[edge] = message
+        self.say(edge, message)
 
     def cut(self, edge: str) -> None:
         """Cut an edge's connection, if it is here."""

@@ -236,3 +236,10 @@ def test_a_hub_that_forgot_the_newest_round_says_which_was_the_last_to_count() -
     assert value(memory) == 2
     memory.heard(receipt(2))
     assert value(memory) == 2
+
+
+def test_that_another_try_at_the_same_round_counted_takes_this_one_back() -> None:
+    memory = trained(counted(opened(), 2), 3)
+    memory.heard(receipt(3))
+    memory.heard(receipt(3, attempt=2))  # made by another process of this name
+    assert value(memory) == 2

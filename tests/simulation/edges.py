@@ -5,12 +5,13 @@ import random
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from websockets.exceptions import WebSocketException
 
 from edge.learner import Holdings, Measured, Trained
+from edge.memory import Memory
 from shared.codec import Frame, encode
 from shared.errors import LinkClosed, ProtocolError, Unreachable
 from shared.link import Link, connect
@@ -41,23 +42,30 @@ class PureLearner:
         incarnation: counts how often edges were started, so that two lives of an edge are told apart.
         referee: is told what is done.
         pace: gives the virtual seconds that a training takes.
+        memory: what it remembers from round to round: here, which rounds have counted.
     """
 
     edge: str
     incarnation: int
     referee: Referee
     pace: Callable[[], float]
+    memory: Memory = field(default_factory=Memory)
 
     async def prepare(self, welcome: Welcome) -> Holdings:
+        self.memory.open(welcome.run)
         self.referee.joins(self.edge, self.incarnation)
         return Holdings(EXAMPLES, 100 * EXAMPLES)
 
     async def train(self, task: Train, model: Tensors) -> Trained:
         self.referee.begins(self.edge, self.incarnation, task)
         self.referee.holds(self.edge, task, model)
+        remembered = self.memory.at(task.round).get("rounds", np.zeros((0, 2), np.int64))
+        self.referee.remembers(self.edge, self.incarnation, task, [(int(one), int(two)) for one, two in remembered])
         await asyncio.sleep(self.pace())
         made = result_of(self.edge, task.round, model)
         self.referee.made(self.edge, (task.run, task.round, task.attempt, task.model), made)
+        self.referee.proposes(self.edge, self.incarnation, task)
+        self.memory.propose(task, {"rounds": np.vstack([remembered, [[task.round, task.attempt]]])})
         return Trained(made.tensors, made.examples, {"loss": made.loss})
 
     async def evaluate(self, task: Evaluate, model: Tensors) -> Measured:

@@ -7,6 +7,8 @@ from typing import Any
 from unittest.mock import patch
 
 from edge.agent import Patience
+from hub.connections.roster import Roster
+from hub.coordinator import Coordinator
 from hub.rules.admission import Code, Gate
 from hub.rules.rounds import Round
 from tests.simulation.world import Report, simulate
@@ -55,6 +57,14 @@ def _no_quorum() -> AbstractContextManager[object]:
     return patch.object(Round, "has_quorum", property(lambda self: bool(self.answered)))
 
 
+def _no_last_words() -> AbstractContextManager[object]:
+    return patch.object(Roster, "impress", Roster.say)
+
+
+def _no_taking_back() -> AbstractContextManager[object]:
+    return patch.object(Coordinator, "_take_back", lambda self, round: None)
+
+
 def _no_cap() -> AbstractContextManager[object]:
     def delay(self: Patience, attempt: int, dice: Any) -> float:
         return dice.uniform(0.0, self.base * 2.0 ** min(attempt - 1, 30))
@@ -71,6 +81,8 @@ MUTANTS = (
     Mutant("examples check", lambda: _gate_without(Code.BAD_EXAMPLES)),
     Mutant("magnitude check", _no_content_check),
     Mutant("quorum", _no_quorum),
+    Mutant("receipts again", _no_last_words),
+    Mutant("receipts taken back", _no_taking_back),
     Mutant("back-off cap", _no_cap),
     Mutant("sync of snapshots", nullcontext, frozenset({"sync .writing"})),
     Mutant("sync of the spool", nullcontext, frozenset({"sync .spool"})),

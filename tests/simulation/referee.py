@@ -65,12 +65,17 @@ class Referee:
         self.run = ""
         self.models: dict[str, Tensors] = {sha256(model): model}
         self.committed: list[str] = [sha256(model)]
+        self.tries = [0]
+        """Which try at each round was committed."""
+        self.who = [frozenset[str]()]
+        """Whose updates each round is made of."""
         self.open: Open | None = None
         self.restarted = False
         self.accepted = 0
         self.honest: set[str] = set()
         self._made: dict[tuple[str, Header], list[Made]] = {}
         self._begun: set[tuple[int, str, int, int]] = set()
+        self._proposed: dict[tuple[str, int, int], set[int]] = {}
         self._counted: dict[int, tuple[int, int] | None] = {}
         self._newest_try = (0, 0)
         self._given_up: Open | None = None
@@ -104,6 +109,21 @@ class Referee:
         """An edge has a model in its hands."""
         if sha256(model) != task.model:
             raise Violation(f"{edge} trains on other tensors than those of model {task.model[:12]}")
+
+    def remembers(self, edge: str, incarnation: int, task: Train, rounds: list[tuple[int, int]]) -> None:
+        """An edge that begins a round remembers these rounds and tries: just those of its own that have counted."""
+        counted = [at for at in enumerate(self.tries) if at[0] < task.round and edge in self.who[at[0]]]
+        if phantoms := [one for one in rounds if one not in counted]:
+            raise Violation(f"{edge} remembers {phantoms}, which did not count, when round {task.round} begins")
+        for one in reversed(counted):
+            if self._proposed.get((edge, *one)) != {incarnation}:
+                break  # somebody started the edge twice: one was away while the other went on
+            if one not in rounds:
+                raise Violation(f"{edge} has forgotten {one}, which counted, when round {task.round} begins")
+
+    def proposes(self, edge: str, incarnation: int, task: Train) -> None:
+        """A life of an edge hands in what it made, and will remember it if it counts."""
+        self._proposed.setdefault((edge, task.round, task.attempt), set()).add(incarnation)
 
     def made(self, edge: str, header: Header, made: Made) -> None:
         """An edge sends an update that may count in the round of `header`: run, round, attempt, model."""
@@ -264,6 +284,8 @@ class Referee:
         if not now.losses:
             raise Violation(f"the model of round {now.round} is not the mean of {sorted(now.accepted)}")
         self.committed.append(model)
+        self.tries.append(now.attempt)
+        self.who.append(frozenset(now.accepted))
 
     def _closed(self, fact: events.RoundClosed) -> None:
         now = self._current(fact.round, fact.attempt)

@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 import edge.agent
 from edge.agent import Agent, Patience
+from edge.memory import Memory
 from hub.config import Layer
 from hub.events import Fact, Stamped, to_line
 from hub.runs import Contract, Wishes
@@ -420,11 +421,13 @@ class World:
                 return dice.uniform(20.0, 100.0)
             return dice.uniform(0.05, 3.0)
 
+        memory = Memory()
         agent = Agent(
             url=_URL,
             edge=name,
             role=Role.TRAINER,
-            learner=PureLearner(name, self._incarnations, self.referee, pace),
+            learner=PureLearner(name, self._incarnations, self.referee, pace, memory),
+            memory=memory,
             patience=_FOREVER,
             dice=dice,
             tell=lambda line: None,
