@@ -1,8 +1,11 @@
 """What an edge remembers from round to round: control variates, layers of its own; only of rounds that counted."""
 
+import asyncio
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -48,6 +51,7 @@ class Memory:
     _now: _Kept = _AT_FIRST
     _before: _Kept = _AT_FIRST
     _proposed: _Kept = _AT_FIRST
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def open(self, run: str) -> None:
         """Remember what belongs to this run, and nothing of another one.
@@ -82,9 +86,14 @@ class Memory:
         Raises:
             ConfigError: it cannot be written to its folder.
         """
-        if tensors or self._now.tensors:
-            self._proposed = _Kept(task.round, task.attempt, tensors)
-            self._write()
+        with self._lock:
+            if tensors or self._now.tensors:
+                self._proposed = _Kept(task.round, task.attempt, tensors)
+                self._write()
+
+    async def aside(self, act: Callable[[], None]) -> None:
+        """Have it `heard`, or `propose`, away from the event loop where that means to wait for a disk (some 10 ms)."""
+        await asyncio.to_thread(act) if self.folder else act()
 
     def heard(self, receipt: Receipt) -> None:
         """Take in what became of an update.
@@ -92,8 +101,14 @@ class Memory:
         Raises:
             ConfigError: what is remembered cannot be written to its folder.
         """
+        with self._lock:
+            if self._takes(receipt):
+                self._write()
+
+    def _takes(self, receipt: Receipt) -> bool:
+        """Change what is remembered as a receipt says; tell whether it says anything."""
         if receipt.run != self._run:
-            return
+            return False
         proposed = self._proposed
         this = (proposed.round, proposed.attempt) == (receipt.round, receipt.attempt)
         now = (self._now.round, self._now.attempt)
@@ -104,8 +119,8 @@ class Memory:
         elif receipt.accepted and receipt.round <= self._now.round and (receipt.round, receipt.attempt) != now:
             self._now = self._before  # another was the last to count: a hub that was killed knows nothing of this one
         else:
-            return
-        self._write()
+            return False
+        return True
 
     def _read(self, file: Path) -> None:
         try:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import assert_never
 
 import msgspec
@@ -160,7 +161,7 @@ class EdgeSession:
             case Train() | Evaluate() as task:
                 self._take(task, heard, spec)
             case Receipt() as receipt:
-                self.desk.memory.heard(receipt)
+                await self.desk.memory.aside(partial(self.desk.memory.heard, receipt))
                 if receipt.code == ABANDONED:
                     if self.desk.task and self.desk.task[2:4] == (receipt.round, receipt.attempt):
                         self.tell(f"round {receipt.round}: does not count: {receipt.reason}")

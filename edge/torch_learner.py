@@ -105,7 +105,7 @@ class TorchLearner:
         memory = self.memory.at(task.round)
         with _stopping() as stop:
             trained = await self.workshop.work(partial(self._train, task, model, memory, stop, late, share))
-        self.memory.propose(task, trained.memory)
+        await self.memory.aside(partial(self.memory.propose, task, trained.memory))
         return trained
 
     async def evaluate(self, task: Evaluate, model: Tensors) -> Measured:
