@@ -32,4 +32,5 @@ def moved(now: Array, before: Array, factor: float = 1.0) -> Array:
     """Give how far a float tensor moved, times `factor`; integers and booleans are told as they are."""
     if now.dtype.kind in "biu":
         return now.copy()
-    return now - before if factor == 1.0 else ((now - before).astype("float64") * factor).astype(before.dtype)
+    gone = np.asarray(now - before)  # of a number alone, numpy makes a scalar
+    return gone if factor == 1.0 else np.asarray(gone.astype("float64") * factor, before.dtype)
