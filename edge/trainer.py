@@ -4,6 +4,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -19,7 +20,7 @@ from edge.work import Work
 from shared.errors import ConfigError
 from shared.exchange import Exchange
 from shared.messages import Plan
-from shared.tensors import ModelSpec, Tensors
+from shared.tensors import ModelSpec, Tensors, sha256
 
 _NOTHING: Tensors = MappingProxyType({})
 _MEASURING = Plan(local="sgd", epochs=1, batch=0, lr=1.0, seed=0, holdout=0.0)
@@ -79,6 +80,12 @@ class Trainer:
     def spec(self) -> ModelSpec:
         """What is exchanged of the model."""
         return ModelSpec.of(self.tensors)
+
+    @cached_property
+    def frozen(self) -> str | None:
+        """Hash of what nobody trains, if there is any: it may be large, and every phone of a swarm asks for it."""
+        still = self.exchange.frozen(self.first)
+        return sha256(still) if still else None
 
     def with_own(self, own: tuple[str, ...]) -> None:
         """Exchange less than the app says: `own` stays here, as the run's algorithm wants it."""
