@@ -24,7 +24,7 @@ def to_numpy(tensor: torch.Tensor) -> Array:
 def to_torch(array: Array) -> torch.Tensor:
     """Give an array's values as a tensor: a copy, because what comes from the wire is read-only."""
     if array.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+        return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(np.array(array))
 
 
@@ -32,5 +32,4 @@ def moved(now: Array, before: Array, factor: float = 1.0) -> Array:
     """Give how far a float tensor moved, times `factor`; integers and booleans are told as they are."""
     if now.dtype.kind in "biu":
         return now.copy()
-    gone = np.asarray(now - before)  # of a number alone, numpy makes a scalar
-    return gone if factor == 1.0 else np.asarray(gone.astype("float64") * factor, before.dtype)
+    return now - before if factor == 1.0 else ((now - before).astype("float64") * factor).astype(before.dtype)

@@ -63,8 +63,8 @@ class Trainer:
     """The fresh model: copies, in the order of its state dict; a tensor of several names has the first of them."""
 
     def __post_init__(self) -> None:
-        self.module.to(self.device)
         self.exchange = exchange_of(self.module, self.app.rules, app=self.app.name)
+        self.module.to(self.device)  # only now: a buffer of two names becomes two on another device
         state = self.module.state_dict()
         self.first = {name: to_numpy(state[name]).copy() for name in self.exchange.rules}
         for name, parameter in self.module.named_parameters():

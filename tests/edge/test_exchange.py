@@ -295,3 +295,23 @@ def test_a_rule_for_what_is_no_text_is_refused() -> None:
         ConfigError, match=r"^quadratic\.py: the rule for 1 is for no pattern of names; write a text like"
     ):
         fleet_of("fedavg", rules={1: "own"})  # type: ignore[dict-item]
+
+
+class Moving(nn.Module):
+    """A module of one buffer under two names, which become two when it is moved: so it is with torch and a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(1.0))
+        self.one = nn.Buffer(torch.tensor(2.0))
+        self.other = self.one
+
+    def to(self, *where: object) -> "Moving":  # type: ignore[override]
+        self.other = nn.Buffer(self.other.clone())
+        return self
+
+
+def test_what_is_exchanged_does_not_depend_on_the_device() -> None:
+    app = App()
+    app.name = "app.py"
+    assert Trainer(app, Moving(), torch.device("cpu")).exchange.tied == {"other": "one"}
