@@ -31,6 +31,8 @@ def exchange_of(module: nn.Module, said: Mapping[str, str], *, app: str) -> Exch
         ConfigError: a rule is none, or is for no tensor; or the state holds what is no tensor.
     """
     for pattern, rule in said.items():
+        if not isinstance(pattern, str):
+            raise ConfigError(f'{app}: the rule for {pattern!r} is for no pattern of names; write a text like "head.*"')
         if rule not in get_args(TensorRule):
             raise ConfigError(f"{app}: the rule {rule!r} for {pattern} is not one of {', '.join(get_args(TensorRule))}")
     rules: dict[str, TensorRule] = {}

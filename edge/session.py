@@ -110,6 +110,8 @@ class EdgeSession:
             return welcome
         if not isinstance(welcome, Welcome):
             raise ProtocolError("the hub's first word must be Welcome or Goodbye")
+        if welcome.carried > len(welcome.spec) or any(place >= len(welcome.spec) for place in welcome.averaged):
+            raise ProtocolError("the hub's Welcome tells of more tensors than its spec has")
         self.welcomed = True
         try:
             await self._get_ready(welcome)

@@ -18,7 +18,7 @@ from edge.memory import Memory
 from edge.trainer import Trainer, pick_device, seed_of
 from shared.errors import ConfigError
 from shared.messages import Evaluate, Role, Train, Welcome
-from shared.tensors import ModelSpec, Tensors, sha256
+from shared.tensors import ModelSpec, Tensors
 
 T = TypeVar("T")
 
@@ -121,6 +121,7 @@ class TorchLearner:
     def _prepare(self, welcome: Welcome) -> Holdings:
         wanted = (welcome.plan, welcome.options, welcome.spec, welcome.own, welcome.frozen)
         self.memory.open(welcome.run)
+        self.memory.at(welcome.round + 1)  # a round that is open yet counts again with its receipt, which is said again
         if self._prepared != wanted:
             self._find(welcome)
             self._prepared = wanted
@@ -138,8 +139,7 @@ class TorchLearner:
         trainer = self._trainer = self.workshop.trainer(edge, welcome.own)
         of_the_model = welcome.spec[: len(welcome.spec) - welcome.carried]
         difference = ModelSpec(of_the_model).difference(trainer.spec)
-        frozen = trainer.exchange.frozen(trainer.first)
-        if not difference and (sha256(frozen) if frozen else None) != welcome.frozen:
+        if not difference and trainer.frozen != welcome.frozen:
             difference = "other values in what is not trained"
         if difference:
             raise ConfigError(

@@ -4,6 +4,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -19,7 +20,7 @@ from edge.work import Work
 from shared.errors import ConfigError
 from shared.exchange import Exchange
 from shared.messages import Plan
-from shared.tensors import ModelSpec, Tensors
+from shared.tensors import ModelSpec, Tensors, sha256
 
 _NOTHING: Tensors = MappingProxyType({})
 _MEASURING = Plan(local="sgd", epochs=1, batch=0, lr=1.0, seed=0, holdout=0.0)
@@ -62,8 +63,8 @@ class Trainer:
     """The fresh model: copies, in the order of its state dict; a tensor of several names has the first of them."""
 
     def __post_init__(self) -> None:
-        self.module.to(self.device)
         self.exchange = exchange_of(self.module, self.app.rules, app=self.app.name)
+        self.module.to(self.device)  # only now: a buffer of two names becomes two on another device
         state = self.module.state_dict()
         self.first = {name: to_numpy(state[name]).copy() for name in self.exchange.rules}
         for name, parameter in self.module.named_parameters():
@@ -79,6 +80,12 @@ class Trainer:
     def spec(self) -> ModelSpec:
         """What is exchanged of the model."""
         return ModelSpec.of(self.tensors)
+
+    @cached_property
+    def frozen(self) -> str | None:
+        """Hash of what nobody trains, if there is any: it may be large, and every phone of a swarm asks for it."""
+        still = self.exchange.frozen(self.first)
+        return sha256(still) if still else None
 
     def with_own(self, own: tuple[str, ...]) -> None:
         """Exchange less than the app says: `own` stays here, as the run's algorithm wants it."""

@@ -38,7 +38,7 @@ class Work:
         plan: how to train.
         examples: this edge's own.
         sent: what came from the hub: the model, and what the algorithm has beside it.
-        first: what this edge's own tensors are at first.
+        first: the fresh model: what this edge's own tensors are at first, and frozen ones always.
         memory: what this edge has remembered.
         dice: for the order of examples; the module's own are thrown by torch.
         stop: set when the work is to be given up.
@@ -67,9 +67,14 @@ class Work:
         torch.manual_seed(int(self.dice.integers(2**63)))
 
     def begin(self) -> None:
-        """Put the model into the module with which a round begins: what came, and what this edge has of its own."""
+        """Put the model into the module with which a round begins: what came, and what this edge has of its own.
+
+        And frozen buffers as they were at first: a layer may have moved its own, for this edge or another of a swarm.
+        """
         own = {name: self.memory.get(f"{_OWN} {name}", self.first[name]) for name in self.exchange.of("own")}
-        self.load({**self.exchange.sent(self.sent), **own})
+        frozen = self.exchange.of("frozen")
+        still = {name: self.first[name] for name, _ in self.module.named_buffers() if name in frozen}
+        self.load({**self.exchange.sent(self.sent), **own, **still})
 
     @cached_property
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -115,11 +120,12 @@ class Work:
                 self._backward(loss)
                 with torch.no_grad():
                     for name, parameter in self.parameters.items():
-                        if parameter.grad is None:
-                            continue
-                        if correct and name in self.received:
-                            correct(name, parameter, parameter.grad)
-                        parameter.add_(parameter.grad, alpha=-self.plan.lr)
+                        slope = parameter.grad
+                        if correct and name in self.received:  # also of what this batch has not used: its slope is 0
+                            slope = torch.zeros_like(parameter) if slope is None else slope
+                            correct(name, parameter, slope)
+                        if slope is not None:
+                            parameter.add_(slope, alpha=-self.plan.lr)
                 total, seen, steps = total + float(loss.detach()) * len(y), seen + len(y), steps + 1
                 self.loss = total / seen
                 if partial and (steps >= most or self.late()):

@@ -1,10 +1,10 @@
 """Adds up a round's updates and gives the model they lead to: the same for a round that is played and for its proof."""
 
 from collections.abc import Collection
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
-from hub.aggregation.algorithm import Aggregate, Algorithm
+from hub.aggregation.algorithm import Aggregate, Aggregation, Algorithm
 from hub.aggregation.fedavg import move
 from hub.journal import Committed
 from hub.rules.admission import Gate, Refusal
@@ -18,6 +18,18 @@ def wire(algorithm: Algorithm, newest: Committed, averaged: Collection[str]) -> 
     """Give what edges are sent, and answer in kind: the model, and what the algorithm has them told beside it."""
     learnt = {name: array for name, array in newest.model.items() if name not in averaged}
     return {**newest.model, **algorithm.carried(newest.memory, learnt)}
+
+
+@dataclass
+class _Part:
+    """Tensors that become one in the same way, and what has come of them."""
+
+    aggregation: Aggregation[Any]
+    names: frozenset[str]
+    state: Any = None
+
+    def of(self, tensors: Tensors) -> Tensors:
+        return {name: array for name, array in tensors.items() if name in self.names}
 
 
 class Adding:
@@ -35,7 +47,13 @@ class Adding:
         self._algorithm = algorithm
         self._gate = gate
         self._opening = opening
-        self._state: Any = algorithm.aggregation.init(wire(algorithm, newest, opening.averaged))
+        sent = wire(algorithm, newest, opening.averaged)
+        apart = frozenset(opening.averaged if algorithm.averaging else ())
+        self._parts = [_Part(algorithm.aggregation, frozenset(sent) - apart)]
+        if algorithm.averaging and apart:
+            self._parts.append(_Part(algorithm.averaging, apart))
+        for part in self._parts:
+            part.state = part.aggregation.init(part.of(sent))
         self._updates = 0
 
     def add(self, heard: Decoded[Update]) -> int | Refusal:
@@ -43,14 +61,20 @@ class Adding:
 
         Nothing that is given back holds the tensors: their memory is wanted for the next update.
         """
-        aggregation, opening, metrics = self._algorithm.aggregation, self._opening, heard.message.metrics
-        fits = partial(aggregation.fits, updates=len(opening.cohort), metrics=metrics)
-        judged = self._gate.contents(heard, weight_cap=opening.weight_cap, fits=fits)
+        metrics, updates = heard.message.metrics, len(self._opening.cohort)
+
+        def fits(examples: int, magnitude: float) -> bool:
+            return all(
+                part.aggregation.fits(examples, magnitude, updates=updates, metrics=metrics) for part in self._parts
+            )
+
+        judged = self._gate.contents(heard, weight_cap=self._opening.weight_cap, fits=fits)
         if isinstance(judged, Refusal):
             return judged
-        self._state = aggregation.accumulate(
-            self._state, judged.tensors, judged.weight, largest=judged.largest, metrics=metrics
-        )
+        for part in self._parts:
+            part.state = part.aggregation.accumulate(
+                part.state, part.of(judged.tensors), judged.weight, largest=judged.largest, metrics=metrics
+            )
         self._updates += 1
         return judged.weight
 
@@ -61,8 +85,11 @@ class Adding:
         with it. An adaptive one would, for example, make a variance negative.
         """
         algorithm, averaged = self._algorithm, self._opening.averaged
-        state, self._state = self._state, None
-        tensors = algorithm.aggregation.finalize(state, wire(algorithm, newest, averaged), newest.memory)
+        sent = wire(algorithm, newest, averaged)
+        tensors: dict[str, Any] = {}
+        for part in self._parts:
+            state, part.state = part.state, None
+            tensors.update(part.aggregation.finalize(state, part.of(sent), newest.memory))
         aggregate = Aggregate(tensors, turnout=self._updates / max(self._opening.fleet, self._updates))
         learnt = {name: array for name, array in newest.model.items() if name not in averaged}
         others = {name: array for name, array in newest.model.items() if name in averaged}

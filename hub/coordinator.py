@@ -72,6 +72,8 @@ class Tally:
     """When the cohort was chosen: who came or went before that is taken into account."""
     started: float
     bytes_before: Traffic
+    sent: Tensors
+    """What the task carries; an edge that comes back gets the same, and no copy of what goes beside the model."""
     task: Broadcast
     refused: dict[str, Code] = field(default_factory=dict)
     prints: dict[str, bytes] = field(default_factory=dict)
@@ -328,6 +330,7 @@ class Coordinator:
         now = self.clock()
         self._refusals.clear()
         began = now - elapsed
+        sent = wire(self.algorithm, self.newest, self.averaged)
         self.movements.begin(opening.round, opening.attempt, began)
         round = Round(
             number=opening.round,
@@ -343,12 +346,13 @@ class Coordinator:
             chosen=chosen,
             started=began,
             bytes_before=Traffic(self.traffic.sent, self.traffic.received),
-            task=self._training(round, now),
+            sent=sent,
+            task=self._training(round, now, sent),
         )
         return round, tally
 
-    def _training(self, round: Round, now: float) -> Broadcast:
-        return self._broadcast(
+    def _training(self, round: Round, now: float, sent: Tensors) -> Broadcast:
+        return _broadcast(
             Train(
                 run=self.run,
                 round=round.number,
@@ -356,12 +360,9 @@ class Coordinator:
                 model=self.newest.sha256,
                 seconds=max(0.0, round.deadline - now),
                 plan=self.plan,
-            )
+            ),
+            sent,
         )
-
-    def _broadcast(self, task: Train | Evaluate) -> Broadcast:
-        sent = wire(self.algorithm, self.newest, self.averaged)
-        return Broadcast(task, full=encode(task, sent.values()), light=encode(task))
 
     async def _listen(self, round: Round, tally: Tally) -> Outcome:
         """Hear everything until the round is over. An item's time is when it arrived, not when it is read."""
@@ -406,7 +407,7 @@ class Coordinator:
         """Await an edge of the cohort again that was gone for a while; if it still trains, it just goes on."""
         if edge in round.cohort - round.answered and edge not in tally.refused:
             round.out.discard(edge)
-            self.roster.offer(edge, self._training(round, self.clock()))
+            self.roster.offer(edge, self._training(round, self.clock(), tally.sent))
 
     async def _examine(self, edge: str, heard: Decoded[Update], arrived: float, round: Round, tally: Tally) -> None:
         """Check an update, then add it, then count it; it is acknowledged when it is durable."""
@@ -581,14 +582,15 @@ class Coordinator:
         if not asked:
             return "", {}
         deadline = self.clock() + self.settings.evaluation_deadline
-        task = self._broadcast(
+        task = _broadcast(
             Evaluate(
                 run=self.run,
                 round=number,
                 model=self.newest.sha256,
                 seconds=self.settings.evaluation_deadline,
                 plan=self.plan,
-            )
+            ),
+            wire(self.algorithm, self.newest, self.averaged),
         )
         for edge in asked:
             self.roster.offer(edge, task)
@@ -661,6 +663,10 @@ class Coordinator:
         )
         told.reply(Reply(done=True, reason=""))
         return True
+
+
+def _broadcast(task: Train | Evaluate, sent: Tensors) -> Broadcast:
+    return Broadcast(task, full=encode(task, sent.values()), light=encode(task))
 
 
 def fingerprint(message: memoryview) -> bytes:

@@ -20,7 +20,7 @@ from hub.config import Layer, Settings, from_app, resolve
 from hub.journal import Committed, Counted, Journal
 from hub.spool import Spooled
 from shared.disk import Disk
-from shared.errors import ConfigError
+from shared.errors import ConfigError, JournalError
 from shared.exchange import Exchange
 from shared.snapshot import read_tensors, write_tensors
 from shared.tensors import ModelSpec, Tensors, sha256
@@ -109,9 +109,9 @@ class Run:
         """Give the model as the app knows it, out of what is exchanged and what nobody trains.
 
         Raises:
-            JournalError: the file of the latter cannot be read.
+            JournalError: the file of the latter cannot be read, or is damaged.
         """
-        return self.exchange.whole({**model, **(read_tensors(self.folder / _FROZEN) if self.frozen else {})})
+        return self.exchange.whole({**model, **_frozen_in(self.folder, self.frozen)})
 
 
 async def ask_app(wishes: Wishes) -> Contract:
@@ -200,6 +200,7 @@ async def resume_run(
 
     Raises:
         ConfigError: there is no run, it is of another version, or it is of another model.
+        JournalError: it is damaged.
     """
     if not (folder / "journal.sqlite").is_file():
         raise ConfigError(f"{folder} is not a run folder; those that can be resumed are in the folder runs")
@@ -230,6 +231,7 @@ async def resume_run(
             raise ConfigError(
                 f"{folder} holds a run already; go on with --resume {folder} and more --rounds, or take another --name"
             )
+        await asyncio.to_thread(_frozen_in, folder, kept.get("frozen"))  # not only when all rounds are done
         await journal.retain(settings.rounds_kept)
         resumed = Run(
             id=run.run,
@@ -266,6 +268,17 @@ def _agreed(settings: Settings, exchange: Exchange) -> tuple[Algorithm, Exchange
             "keeps for that; say how much: holdout = 0.2 (--holdout 0.2)"
         )
     return replace(chosen, personal=personal), exchange
+
+
+def _frozen_in(folder: Path, digest: str | None) -> Tensors:
+    """Read what nobody trains, if there is any: a model must not end with other numbers than its edges had."""
+    if not digest:
+        return {}
+    file = folder / _FROZEN
+    tensors = read_tensors(file)
+    if sha256(tensors) != digest:
+        raise JournalError(f"{file} is damaged: it is not what the run began with. Put back a copy, or start a new run")
+    return tensors
 
 
 def _lasting(app: str) -> str:

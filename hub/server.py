@@ -148,10 +148,11 @@ class Hub:
             reply(Reply(done=False, reason="no run is under way"))
 
     def _newest(self) -> tuple[int, Tensors] | None:
-        """Give the newest model and its round."""
+        """Give the newest model and its round; for a thread, as files may have to be read."""
         if not (self._coordinator and self._run):
             return None
-        return self._coordinator.newest.number, self._run.whole(self._coordinator.newest.model)
+        newest = self._coordinator.newest  # the next one may come in between
+        return newest.number, self._run.whole(newest.model)
 
     async def _serve(self) -> Ended:
         return_large_memory()
@@ -311,7 +312,8 @@ class Hub:
             finally:
                 self._inbox.close()
             final = run.folder / "model.safetensors"
-            await asyncio.to_thread(write_tensors, final, run.whole(coordinator.newest.model), self._disk)
+            newest = coordinator.newest.model
+            await asyncio.to_thread(lambda: write_tensors(final, run.whole(newest), self._disk))
             failed = f": {coordinator.reason}" if code is not ExitCode.DONE else ""
             await self._say_goodbye(coming_back=coordinator.stopping or bool(failed), why=failed)
         if self._failure:

@@ -79,6 +79,8 @@ class Algorithm:
     """What edges compute: the name of a file's algorithm in `edge/local`."""
     aggregation: Aggregation[Any]
     step: ServerStep
+    averaging: Aggregation[Any] | None = None
+    """How what is averaged and not learnt becomes one, where `aggregation` gives no average; if None, it does."""
     settings: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     """Those of `local`."""
     asks: frozenset[str] = frozenset({"loss"})

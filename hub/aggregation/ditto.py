@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from hub.aggregation.algorithm import Algorithm, NotNegative, Recipe, Terms, setting
 from hub.aggregation.fedavg import FedAvg
-from hub.aggregation.servers import SERVERS
+from hub.aggregation.servers import SERVERS, on_edges
 
 
 @dataclass(frozen=True)
@@ -21,4 +21,4 @@ class Ditto:
 
     def make(self, name: str, terms: Terms) -> Algorithm:
         """Have edges train both models."""
-        return replace(self.server.make(name, terms), local="ditto", settings={"lam": self.lam}, personal=True)
+        return replace(on_edges(self.server.make(name, terms), "ditto", lam=self.lam), personal=True)

@@ -18,7 +18,8 @@ class FedNova:
 
     def make(self, name: str, terms: Terms) -> Algorithm:
         """Have edges take local steps."""
-        return Algorithm(name=name, local="sgd", aggregation=Normalized(terms.epochs, terms.batch), step=move)
+        normalized = Normalized(terms.epochs, terms.batch)
+        return Algorithm(name=name, local="sgd", aggregation=normalized, averaging=ExactMean(), step=move)
 
 
 @dataclass

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from hub.aggregation.algorithm import NEEDED, Algorithm, Recipe, Terms, setting
 from hub.aggregation.fedavg import FedAvg
 from hub.aggregation.servers import SERVERS
+from shared.errors import ConfigError
 from shared.exchange import Exchange
 
 
@@ -31,7 +32,19 @@ class Matching:
     own: str
 
     def __call__(self, exchange: Exchange) -> Exchange:
-        """Give what is exchanged then."""
-        patterns = self.own.split("|")
-        names = [name for name in exchange.rules if any(fnmatchcase(name, pattern) for pattern in patterns)]
+        """Give what is exchanged then.
+
+        Raises:
+            ConfigError: that is nothing, or a tensor would stay under one of its names and not under the other.
+        """
+        names = [name for name in exchange.rules if self._matches(name)]
+        for also, name in exchange.tied.items():
+            if self._matches(also) and name not in names and exchange.rules[name] != "frozen":
+                raise ConfigError(
+                    f"fedper keeps {self.own} on the edges, but {also} is another name of {name} in this model; "
+                    "let the pattern match both or neither"
+                )
         return exchange.with_own(names, why=f"fedper keeps {self.own} on the edges")
+
+    def _matches(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.own.split("|"))

@@ -1,10 +1,10 @@
 """FedProx: each edge is held back by a spring to the model it was sent, and an edge that is slow sends what it did."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hub.aggregation.algorithm import Algorithm, NotNegative, Recipe, Terms, setting
 from hub.aggregation.fedavg import FedAvg
-from hub.aggregation.servers import SERVERS
+from hub.aggregation.servers import SERVERS, on_edges
 
 
 @dataclass(frozen=True)
@@ -21,5 +21,4 @@ class FedProx:
 
     def make(self, name: str, terms: Terms) -> Algorithm:
         """Have edges take local steps with the spring."""
-        local = {"mu": self.mu, "partial": self.partial}
-        return replace(self.server.make(name, terms), local="fedprox", settings=local)
+        return on_edges(self.server.make(name, terms), "fedprox", mu=self.mu, partial=self.partial)

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from hub.aggregation.algorithm import Algorithm, Recipe, Terms, setting
 from hub.aggregation.fedavg import FedAvg
-from hub.aggregation.servers import SERVERS
+from hub.aggregation.servers import SERVERS, on_edges
 
 
 @dataclass(frozen=True)
@@ -23,5 +23,4 @@ class FineTune:
 
     def make(self, name: str, terms: Terms) -> Algorithm:
         """Have edges take local steps, and fine-tune when they measure."""
-        made = self.server.make(name, terms)
-        return replace(made, local="finetune", settings={"epochs": self.epochs}, personal=True)
+        return replace(on_edges(self.server.make(name, terms), "finetune", epochs=self.epochs), personal=True)

@@ -43,6 +43,7 @@ class QFedAvg:
             name=name,
             local="qfedavg",
             aggregation=Fair(self.q, self.lipschitz or 1.0 / terms.lr),
+            averaging=ExactMean(),
             step=move,
             asks=frozenset({"loss", "start_loss"}),
         )
@@ -104,7 +105,7 @@ class Fair:
             part = self.mean.finalize(moves, model, times=math.ldexp(moves.updates / curvature, _SCALE * size))
             for name, array in part.items():
                 combine = np.maximum if array.dtype.kind in "biu" else np.add
-                whole[name] = combine(whole[name], array) if name in whole else array
+                whole[name] = combine(whole[name], array, out=whole[name]) if name in whole else array
         return whole
 
     def _power(self, metrics: Metrics, exponent: float) -> float:

@@ -12,7 +12,7 @@ from hub.feed import Follower
 from hub.rules.access import Rank
 from hub.views.board import Board
 from shared.codec import Frame, enclose, encode
-from shared.errors import LinkClosed, ProtocolError
+from shared.errors import JournalError, LinkClosed, ProtocolError
 from shared.link import Link
 from shared.messages import (
     Evaluation,
@@ -231,7 +231,7 @@ class Screens:
                 case Look(round=number):
                     screen.answer(self._past(number))
                 case Fetch():
-                    screen.answer(self._model(screen))
+                    screen.answer(await self._model(screen))
                 case Goodbye():
                     return
                 case Hello() | Ready() | Update() | Evaluation():
@@ -245,16 +245,20 @@ class Screens:
             return encode(Reply(done=False, reason=f"round {number} is not remembered any more"))
         return enclose(Shown(what="past", round=number), [view])
 
-    def _model(self, screen: Screen) -> Frame:
+    async def _model(self, screen: Screen) -> Frame:
         """Give the newest model to a viewer; it stays in memory until it is sent, so only to a few at a time."""
         if sum(other.fetching for other in self._screens) >= _MOST_FETCHING:
             return encode(Reply(done=False, reason="others are downloading the model: try again in a while"))
-        newest = self._newest()
+        screen.fetching = True
+        try:
+            newest = await asyncio.to_thread(self._newest)  # it may have to be read
+        except JournalError as error:
+            return encode(Reply(done=False, reason=str(error)))
         if newest is None:
             return encode(Reply(done=False, reason="there is no model yet"))
         number, model = newest
         parts = parts_of_file(model)
         if sum(map(len, parts)) >= _TOO_LARGE:
             return encode(Reply(done=False, reason="the model is too large to be sent; it is in the run's folder"))
-        screen.fetching = True
+        screen.fetching = True  # still: another answer may have gone out in between
         return enclose(Shown(what="model", round=number), parts)

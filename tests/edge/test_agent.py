@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edge.agent import Agent, Patience
@@ -162,6 +163,14 @@ async def say_welcome_twice(link: Link[ToHub]) -> None:
     await link.send(WELCOME)
 
 
+async def tell_of_tensors_that_are_not_there(link: Link[ToHub]) -> None:
+    await link.send(msgspec.structs.replace(WELCOME, averaged=(len(SPEC.tensors),)))
+
+
+async def carry_more_than_there_is(link: Link[ToHub]) -> None:
+    await link.send(msgspec.structs.replace(WELCOME, carried=len(SPEC.tensors) + 1))
+
+
 async def say_garbage(link: Link[ToHub]) -> None:
     await link.send(Frame((b"\xff" * 10,), 10))
 
@@ -171,7 +180,17 @@ async def leave_the_model_out(link: Link[ToHub]) -> None:
     await link.send(Train(run="r", round=1, attempt=1, model="1" * 64, seconds=1.0, plan=plan()))
 
 
-@pytest.mark.parametrize("nonsense", [say_ready, say_welcome_twice, say_garbage, leave_the_model_out])
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        say_ready,
+        say_welcome_twice,
+        say_garbage,
+        leave_the_model_out,
+        tell_of_tensors_that_are_not_there,
+        carry_more_than_there_is,
+    ],
+)
 async def test_what_is_no_hub_ends_the_edge_with_a_sentence(nonsense: Said) -> None:
     closed: list[str] = []
 

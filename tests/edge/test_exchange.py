@@ -266,3 +266,52 @@ def test_what_the_runs_algorithm_wants_kept_must_be_of_this_model() -> None:
     trainer.with_own(("head.weight",))
     with pytest.raises(ConfigError, match=r"^the run is of another model: the model of app\.py has no tail\.weight$"):
         trainer.with_own(("tail.weight",))
+
+
+class Watching(nn.Module):
+    """A layer that moves a buffer of its own while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+        self.register_buffer("scale", torch.tensor(1.0, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.scale += 1
+        return self.w * self.scale - x
+
+
+def test_a_frozen_buffer_is_the_same_in_each_round_whatever_a_layer_does_with_it() -> None:
+    fleet = fleet_of("fedavg", model=Watching, rules={"scale": "frozen"}, shared=True)
+    before = [fleet.measured(edge) for edge in "ab"]
+    for edge in "abab":
+        fleet.answer(edge)
+    assert [fleet.measured(edge) for edge in "ab"] == before
+
+
+def test_a_rule_for_what_is_no_text_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^quadratic\.py: the rule for 1 is for no pattern of names; write a text like"
+    ):
+        fleet_of("fedavg", rules={1: "own"})  # type: ignore[dict-item]
+
+
+class Moving(nn.Module):
+    """A module of one buffer under two names, which become two when it is moved: so it is with torch and a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(1.0))
+        self.one = nn.Buffer(torch.tensor(2.0))
+        self.other = self.one
+
+    def to(self, *where: object) -> "Moving":  # type: ignore[override]
+        self.other = nn.Buffer(self.other.clone())
+        return self
+
+
+def test_what_is_exchanged_does_not_depend_on_the_device() -> None:
+    app = App()
+    app.name = "app.py"
+    assert Trainer(app, Moving(), torch.device("cpu")).exchange.tied == {"other": "one"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +16,22 @@ from edge.torch_learner import Workshop
 from hub.events import EdgeJoined, EdgeLeft, RoundClosed, StrangerRefused, UpdateAccepted, UpdateRefused
 from shared.errors import ConfigError
 from shared.link import connect
-from shared.messages import Evaluate, Hello, Role, Train, Welcome
+from shared.messages import Evaluate, Hello, Receipt, Role, Train, Welcome
 from shared.snapshot import read_tensors
 from shared.tensors import ModelSpec, Tensors
 from tests.support.federation import Adder, agent, edges, running_hub
-from tests.support.tiny import X, Y, learner_of, plan, prepared, tensors_of, tiny_app, workshop_of
+from tests.support.tiny import X, Y, learner_of, plan, prepared, tensors_of, tiny_app, trainer_of, workshop_of
 
 cross_entropy = nn.functional.cross_entropy
 
 
 def welcome(model: Tensors, **changes: object) -> Welcome:
-    said = {"options": {}, "plan": plan(), **changes}
+    said = {"options": {}, "plan": plan(), "round": 0, **changes}
     return Welcome(
         version=1,
         run="r",
         algorithm="fedavg",
         spec=ModelSpec.of(model).tensors,
-        round=0,
         rounds=1,
         model="0" * 64,
         **said,
@@ -288,3 +288,23 @@ async def test_a_hub_that_comes_back_with_another_run_of_other_options_finds_the
 def test_a_device_that_is_not_there_is_refused_before_any_hub_is_asked() -> None:
     with pytest.raises(ConfigError, match="this machine has no device 'tpu'"):
         Workshop(tiny_app(), device="tpu", executor=None)
+
+
+async def test_what_a_hub_does_not_know_to_have_counted_is_not_built_upon_until_it_says_so_again() -> None:
+    app = tiny_app()
+    app.rules["bias"] = "own"
+    with workshop_of(app) as workshop:
+        learner = learner_of(workshop, "a")
+        model = trainer_of(app).tensors
+        told = partial(welcome, model, own=("bias",))
+        await prepared(learner, told())
+        accepted = Receipt(run="r", round=1, attempt=1, accepted=True)
+        trained = await learner.train(train(), model)
+        learner.memory.heard(accepted)
+        assert learner.memory.now is trained.memory
+        await prepared(learner, told())  # by a hub that was killed before the round was committed, or has it open yet
+        assert learner.memory.now == {}
+        learner.memory.heard(accepted)
+        assert learner.memory.now is trained.memory
+        await prepared(learner, told(round=1))
+        assert learner.memory.now is trained.memory

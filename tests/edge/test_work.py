@@ -90,7 +90,7 @@ def test_only_what_came_from_the_hub_is_corrected() -> None:
 
     task = work(model=Parts, rules={"h": "own"})
     task.descend(correct)
-    assert corrected == ["w", "s"]
+    assert corrected == ["w", "s", "unused"]
     moved = task.moved()
     assert (moved["w"], moved["s"], moved["unused"]) == (0, 0, 0)
     assert task.module.h.item() != 0

@@ -12,7 +12,7 @@ from edge.app import App, Edge, load_app
 from hub.events import EdgeJoined, EdgeLeft, RunStarted, StrangerRefused, UpdateAccepted, WaitingForEdges
 from hub.verify import verify
 from shared.console import run as run_command
-from shared.errors import ConfigError
+from shared.errors import ConfigError, JournalError
 from shared.messages import Role
 from shared.snapshot import read_tensors
 from shared.tensors import Tensors
@@ -146,6 +146,23 @@ async def test_an_edge_whose_app_freezes_something_else_is_turned_away_too(tmp_p
         async with fleet(points_app(rules={"0.*": "frozen"})) as crew:
             with pytest.raises(ConfigError, match=r"is not the hub's: here it has 1\.weight .* instead of 0\.weight"):
                 await crew.start("a", hub.url)
+
+
+async def test_frozen_weights_that_rot_on_the_hubs_disk_are_noticed_before_another_round_is_played(
+    tmp_path: Path,
+) -> None:
+    hub = await played(tmp_path, points_app(model=Borrowed))
+    file = hub.folder / "frozen.safetensors"
+    body = bytearray(file.read_bytes())
+    body[-1] ^= 1
+    file.write_bytes(body)
+    with pytest.raises(JournalError, match=r"frozen\.safetensors is damaged: it is not what the run began with"):
+        async with running_hub(tmp_path, resume=hub.folder, rounds=9) as again:
+            await again.life
+    file.unlink()
+    with pytest.raises(JournalError, match=r"frozen\.safetensors"):
+        async with running_hub(tmp_path, resume=hub.folder, rounds=9) as again:
+            await again.life
 
 
 # --- what an app says of its tensors ---

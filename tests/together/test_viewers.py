@@ -23,9 +23,11 @@ from hub.events import (
     WaitingForEdges,
     from_line,
 )
+from hub.runs import Contract
 from hub.views.archive import board_of
 from hub.views.board import Board, Round
 from shared.errors import LinkClosed
+from shared.exchange import Exchange
 from shared.messages import Fetch, Goodbye, Hello, Order, Reply, Role, Shown
 from tests.support.federation import MODEL, Adder, Running, agent, edges, raw_edge, running_hub
 from tests.support.viewers import viewer
@@ -105,6 +107,21 @@ async def test_the_newest_model_can_be_fetched_as_a_file(tmp_path: Path) -> None
         assert {name: array.tolist() for name, array in load(fetched).items()} == {
             name: array.tolist() for name, array in MODEL.items()
         }
+
+
+async def test_a_model_that_cannot_be_put_together_is_answered_with_why(tmp_path: Path) -> None:
+    tensors = {"w": np.ones(2, np.float32), "base": np.zeros(2, np.float32)}
+    contract = Contract("test", {}, False, tensors, Exchange(rules={"w": "learn", "base": "frozen"}))
+    async with running_hub(tmp_path, contract=contract) as hub, viewer(hub.url, guest(hub)) as one:
+        await one.until(lambda state: state.head.phase == "waiting")
+        fetched = await one.model()
+        assert isinstance(fetched, bytes)
+        assert set(load(fetched)) == {"w", "base"}
+        (hub.folder / "frozen.safetensors").unlink()
+        for _ in range(5):
+            refused = await one.model()
+            assert isinstance(refused, Reply)
+            assert "frozen.safetensors" in refused.reason
 
 
 @pytest.mark.parametrize("role", [Role.WATCHER, Role.VIEWER])

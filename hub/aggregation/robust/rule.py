@@ -66,7 +66,7 @@ class Rule(Protocol):
         if not state.rows:
             raise NothingAccumulated("a robust rule was asked to combine no updates")
         last = {key.removeprefix(_LAST): array for key, array in memory.items() if key.startswith(_LAST)}
-        if not last:
+        if not (last and self.momentum):  # it may be of another rule, with which the run was played before
             return state.tensors(self.combine(state.in_order()), model)
         start = state.row(last, model)
         state.shift(start)

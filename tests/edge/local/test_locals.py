@@ -4,13 +4,15 @@ import threading
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
 
 from edge.learner import GivenUp
 from hub.aggregation.algorithm import Algorithm
 from tests.hub.aggregation.quadratic import chosen, rounds
 from tests.support.algorithms import STEPS
 from tests.support.examples import same_tensors
-from tests.support.quadratics import fleet_of, said
+from tests.support.quadratics import Number, fleet_of, said
 
 MOMENTUM = replace(chosen("fedavg"), local="momentum", settings={"beta": 0.5})
 SPELLED = [
@@ -59,3 +61,39 @@ def test_what_an_edge_remembers_is_its_own_copy(algorithm: str | Algorithm) -> N
     fleet.answer("a")
     fleet.measured("a")
     assert same_tensors(fleet.memories["a"].now, kept)
+
+
+class Heads(nn.Module):
+    """A number for small examples and another for large ones, so that each edge uses one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small = nn.Parameter(torch.tensor(7.0, dtype=torch.float64))
+        self.large = nn.Parameter(torch.tensor(7.0, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.small if float(x.mean()) < 2 else self.large) - x
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold", "feddyn(alpha=0.1)", "fedprox", "ditto"])
+def test_what_an_edge_does_not_use_has_a_slope_of_zero_and_is_corrected_like_all_else(algorithm: str) -> None:
+    fleet = fleet_of(algorithm, model=Heads, lr=0.1)
+    for _ in range(200):
+        fleet.round()
+    assert fleet.of_hub("small") == pytest.approx(0.0, abs=0.25)
+    assert fleet.of_hub("large") == pytest.approx(4.0, abs=0.25)
+
+
+def test_a_control_variate_of_what_an_edge_does_not_use_is_zero() -> None:
+    fleet = fleet_of("scaffold", model=Heads, lr=0.1)
+    fleet.rounds(5)
+    assert fleet.remembered("a", "scaffold c_k large") == pytest.approx(0.0, abs=1e-12)
+    assert fleet.remembered("b", "scaffold c_k small") == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_number_of_few_bits_alone_can_be_learnt(dtype: torch.dtype) -> None:
+    fleet = fleet_of(MOMENTUM, model=lambda: Number().to(dtype))
+    fleet.round()
+    assert fleet.newest.model["w"].shape == ()
+    assert fleet.of_hub() == 5

@@ -45,3 +45,17 @@ def test_an_adaptive_step_would_have_made_a_variance_negative(algorithm: str) ->
     fleet.rounds(5)
     assert 0 < fleet.of_hub("norm.running_var") < 1 / 16
     assert np.isfinite(fleet.measured("a").metrics["loss"])
+
+
+@pytest.mark.parametrize(
+    "algorithm", ["fednova", "qfedavg(q=2)", "qfedavg(lipschitz=0.1)", "bucketing(rule=median, size=2)"]
+)
+def test_statistics_have_an_average_whatever_weights_an_algorithm_gives_what_is_learnt(algorithm: str) -> None:
+    # Edges of few and of many steps: FedNova's weights add up to nearly 2 here, those of q-FedAvg to less than 1.
+    examples = {"a": columns([1.0, 1.001]), "b": columns([1.0, 1.001] * 100)}
+    fleet = fleet_of(algorithm, model=Normalised, examples=examples, batch=2, lr=0.01)
+    for _ in range(3):
+        variances = [fleet.answer(edge).tensors["norm.running_var"] for edge in "ab"]
+        before = fleet.of_hub("norm.running_var")
+        fleet.round()
+        assert before + min(variances) - 1e-9 <= fleet.of_hub("norm.running_var") <= before + max(variances) + 1e-9

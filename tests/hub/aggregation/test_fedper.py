@@ -73,3 +73,12 @@ def test_a_pattern_that_keeps_nothing_or_everything_is_answered_with_a_sentence(
     with pytest.raises(ConfigError) as caught:
         Matching(pattern)(EXCHANGE)
     assert str(caught.value).startswith(sentence)
+
+
+def test_a_pattern_for_one_name_of_a_tensor_and_not_for_the_other_is_refused() -> None:
+    tied = Exchange(rules=EXCHANGE.rules, tied={"5.weight": "4.weight", "5.bias": "0.bias"})
+    with pytest.raises(
+        ConfigError, match=r"^fedper keeps 5\.\* on the edges, but 5\.weight is another name of 4\.weight"
+    ):
+        Matching("5.*")(tied)
+    assert Matching("4.weight|5.*")(tied).of("own") == {"4.weight"}

@@ -5,6 +5,7 @@ import pytest
 
 from hub.aggregation.algorithm import Aggregate
 from hub.aggregation.robust.rule import move_and_remember
+from shared.errors import ConfigError
 from shared.tensors import Tensors
 from tests.hub.aggregation.quadratic import chosen
 
@@ -46,3 +47,16 @@ def test_the_hub_remembers_which_way_it_went() -> None:
     model, memory = move_and_remember({"last w": np.array([9.0, 9.0])}, MODEL, went)
     assert (list(model["w"]), int(model["n"])) == ([1.0, 2.0], 4)
     assert {name: list(array) for name, array in memory.items()} == {"last w": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize("text", ["centred_clipping(tau=5, steps=1)", "norm_clipping", "median"])
+def test_a_rule_without_momentum_makes_nothing_of_what_another_has_left(text: str) -> None:
+    updates = [[10.0, 4.0], [2.0, -6.0], [1.0, 1.0]]
+    assert aggregate_of(text, updates, {"last w": np.array([10.0, 0.0])}) == aggregate_of(text, updates, {})
+
+
+@pytest.mark.parametrize("name", ["fedprox", "ditto", "finetune"])
+def test_edges_that_compute_something_else_cannot_send_momentum_as_well(name: str) -> None:
+    with pytest.raises(ConfigError, match="its server wants edges to compute momentum themselves"):
+        chosen(f"{name}(server=centred_clipping(momentum=0.9))")
+    assert chosen("fedbn(server=centred_clipping(momentum=0.9))").local == "momentum"
