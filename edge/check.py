@@ -23,6 +23,8 @@ def check(app: App, edge: Edge, *, device: str) -> Iterator[str]:
     """
     trainer = Trainer(app, app.make_model(edge), pick_device(device))
     model, spec = trainer.tensors, trainer.spec
+    if not trainer.exchange.of("learn"):
+        raise ConfigError("the app's rules leave nothing for edges to learn together")
     kept = ModelSpec.of({name: trainer.first[name] for name in trainer.exchange.of("own", "frozen")})
     wire = encode(_some_update(spec.digest), model.values()).nbytes
     yield f"model     {spec.parameters:,} parameters in {len(spec.tensors)} tensors, {size(wire)} each way a round"

@@ -53,7 +53,9 @@ class Settings:
     retries: NotNegative = _say(5, "how often in a row a round may be asked again before the run stops")
     target: float | None = _say(None, "stop when the metric is this good")
     patience: NotNegative = _say(0, "stop after this many rounds without improvement; 0 never does")
-    metric: str = _say("accuracy", "the measurement that counts; one named like a loss is better when smaller")
+    metric: str = _say(
+        "accuracy", "the measurement that counts; one named like a loss (error, mse, mae, ...) is better when smaller"
+    )
 
     algorithm: str = _say(
         "fedavg", "how updates become a model: a name, or one with settings like fedadam(server_lr=0.03)"

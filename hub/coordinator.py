@@ -130,6 +130,7 @@ class Coordinator:
     reason: str = ""
     """Why the run is over."""
     stopping: bool = False
+    why_stopping: str = "stopped by the operator"
     paused: bool = False
     deadline: float = 0.0
     """Seconds that a round allows, from now on."""
@@ -163,7 +164,7 @@ class Coordinator:
             if not going_on:
                 await self._enough_edges(at_first=at_first)
             if self.stopping:
-                reason = "stopped by the operator"
+                reason = self.why_stopping
                 break
             try:
                 counted = await self._play_round(attempt=attempt)

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS counted (
     number INTEGER PRIMARY KEY REFERENCES round (number), edges TEXT NOT NULL, proof TEXT NOT NULL
 );
 """
-_FORMAT = 3
+_FORMAT = 4
 _KEPT_SNAPSHOTS = 3
 _KEPT_COUNTS = 100  # rounds of which it is known who counted: whoever was away for longer does not hear of it
 _LOCK_WITHIN = 0.5  # seconds to wait for another process to let go of the database

@@ -210,9 +210,7 @@ async def resume_run(
             trouble(run.fell_back)
         kept = run.settings
         settings = resolve(*wishes.layers, Layer(str(folder), kept["settings"])).settings
-        everything = (
-            msgspec.convert(kept["exchange"], Exchange) if "exchange" in kept else Exchange.plain(run.newest.model)
-        )
+        everything = msgspec.convert(kept["exchange"], Exchange)
         chosen, exchange = _agreed(settings, everything)
         if set(run.newest.model) != exchange.of("learn", "average"):
             raise ConfigError(
@@ -263,8 +261,9 @@ def _agreed(settings: Settings, exchange: Exchange) -> tuple[Algorithm, Exchange
         raise ConfigError("the app's rules leave nothing for edges to learn together")
     personal = chosen.personal or bool(exchange.of("own"))
     if personal and not settings.holdout:
+        who = f"with {chosen.name}" if chosen.personal else "by the app's rules"
         raise ConfigError(
-            f"with {chosen.name} each edge has a model of its own, which only the edge can measure, on data that it "
+            f"{who} each edge has a model of its own, which only the edge can measure, on data that it "
             "keeps for that; say how much: holdout = 0.2 (--holdout 0.2)"
         )
     return replace(chosen, personal=personal), exchange

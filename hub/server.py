@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -289,6 +290,12 @@ class Hub:
         app = self._wishes.app or run.app
         for line in banner(await self.url, self.access, page=self._page.built, runs=self._doors.runs, join=app):
             say(line)
+        goal, needs = max(1, math.ceil(settings.fraction * settings.wait_for)), run.algorithm.needs
+        if settings.wait_for > 1 and goal < needs:
+            say(
+                f"{name} keeps its promise with {needs} updates or more in a round, and {goal} are asked for: "
+                "with fewer, fewer hostile edges are withstood"
+            )
         summary, board = Summary(), await asyncio.to_thread(_board_of, run.folder)
         async with self._views(settings, run.folder, summary, board):
             self.feed.publish(
@@ -364,6 +371,8 @@ class Hub:
     def _fail(self, failure: FedhubError) -> None:
         """End because the hub is pointless without what failed."""
         self._failure = failure
+        if self._coordinator:
+            self._coordinator.why_stopping = "stopped because of a failure beside the hub"
         self.stop()
 
 

@@ -58,8 +58,9 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
             ConfigError: that is nothing, or nothing would be left to learn together.
         """
         kept = {name for name in names if self.rules[name] != "frozen"}
+        set_apart = [name for name, rule in self.rules.items() if rule != "frozen"]
         if not kept:
-            raise ConfigError(f"{why}, but the model has none: its tensors are {_some(self.rules)}")
+            raise ConfigError(f"{why}, but the model has none: its tensors are {_some(set_apart)}")
         rules: Mapping[str, TensorRule] = {name: "own" if name in kept else rule for name, rule in self.rules.items()}
         if "learn" not in rules.values():
             raise ConfigError(f"{why}, and nothing is left that edges could learn together")

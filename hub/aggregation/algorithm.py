@@ -90,6 +90,8 @@ class Algorithm:
     `WHAT name` for each learnt tensor `name`. At first it is zero."""
     narrow: Callable[[Exchange], Exchange] = all_of_it
     """Says which tensors stay on the edges, on top of what the app says."""
+    needs: int = 1
+    """The fewest updates with which it keeps its promise: for rules that withstand hostile edges."""
     personal: bool = False
     """Whether edges have models of their own, so that nobody else can measure them."""
 

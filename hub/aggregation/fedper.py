@@ -37,6 +37,9 @@ class Matching:
         Raises:
             ConfigError: that is nothing, or a tensor would stay under one of its names and not under the other.
         """
+        for pattern in self.own.split("|"):
+            if not any(fnmatchcase(name, pattern) for name in (*exchange.rules, *exchange.tied)):
+                exchange.with_own([], why=f"fedper keeps {pattern} on the edges")
         names = [name for name in exchange.rules if self._matches(name)]
         for also, name in exchange.tied.items():
             if self._matches(also) and name not in names and exchange.rules[name] != "frozen":

@@ -9,7 +9,9 @@ from hub.aggregation.fedadam import FedAdam
 from hub.aggregation.fedavg import FedAvg
 from hub.aggregation.fedavgm import FedAvgM
 from hub.aggregation.fedyogi import FedYogi
+from hub.aggregation.robust.bucketing import Bucketing
 from hub.aggregation.robust.inner import INNER
+from hub.aggregation.robust.nearest_neighbours import NearestNeighbourMixing
 from shared.errors import ConfigError
 
 SERVERS: Mapping[str, type[Recipe]] = {
@@ -19,6 +21,8 @@ SERVERS: Mapping[str, type[Recipe]] = {
     "fedadam": FedAdam,
     "fedyogi": FedYogi,
     **INNER,
+    "bucketing": Bucketing,
+    "nnm": NearestNeighbourMixing,
 }
 
 

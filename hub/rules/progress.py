@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass, field
 
+_SMALLER_WINS = ("loss", "error", "perplexity", "entropy", "mse", "mae", "nll", "mape")
+"""Words in the name of a measurement that is better when smaller; an rmse has mse in it."""
+
 
 @dataclass
 class Progress:
@@ -48,5 +51,5 @@ class Progress:
 
 def is_better(metric: str, one: float, other: float) -> bool:
     """Tell whether `one` is a better value than `other`: the smaller of a loss or an error, else the larger."""
-    smaller_wins = any(word in metric.lower() for word in ("loss", "error", "perplexity"))
+    smaller_wins = any(word in metric.lower() for word in _SMALLER_WINS)
     return one < other if smaller_wins else one > other

@@ -312,7 +312,7 @@ async def test_another_versions_format_is_refused_whatever_it_looks_like(tmp_pat
     await begun(tmp_path)
     with database(tmp_path) as sql:
         sql.executescript(change)
-    with pytest.raises(ConfigError, match=r"written by another version of Fedhub \(format 9, not 3\)"):
+    with pytest.raises(ConfigError, match=r"written by another version of Fedhub \(format 9, not 4\)"):
         async with Journal(tmp_path):
             pass
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from edge.agent import Agent, Patience
 from edge.learner import Trained, WentAway
+from edge.memory import Memory
 from hub.events import EdgeJoined, RoundAbandoned
 from shared.messages import Role, Train
 from shared.tensors import Tensors
@@ -101,12 +102,14 @@ class Fleet(World):
 
     def _start(self, name: str, index: int) -> None:
         dice = random.Random(f"fleet {self.seed} {name}")
-        learner = Leaver(name, index, self.referee, lambda: dice.uniform(0.05, 3.0), dice, self._leaves)
+        memory = Memory()
+        learner = Leaver(name, index, self.referee, lambda: dice.uniform(0.05, 3.0), memory, dice, self._leaves)
         agent = Agent(
             url=_URL,
             edge=name,
             role=Role.TRAINER,
             learner=learner,
+            memory=memory,
             patience=self._patience,
             dice=dice,
             tell=lambda line: None,

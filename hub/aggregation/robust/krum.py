@@ -57,7 +57,7 @@ class MultiKrum(Rule):
     def combine(self, rows: Rows) -> Wide:
         """Average those."""
         most = rows.count - withstood(self.f, rows.count)
-        return _mean_of_central(rows, self.f, most if self.m is None else min(self.m, rows.count))
+        return _mean_of_central(rows, self.f, most if self.m is None else min(self.m, most))
 
 
 def _mean_of_central(rows: Rows, f: int, count: int) -> Wide:

@@ -56,9 +56,14 @@ class Rule(Protocol):
     def make(self, name: str, terms: Terms) -> Algorithm:
         """Have edges take local steps, and go where this rule says that they went."""
         if not self.momentum:
-            return Algorithm(name=name, local="sgd", aggregation=self, step=move)
+            return Algorithm(name=name, local="sgd", aggregation=self, step=move, needs=self.needs)
         return Algorithm(
-            name=name, local="momentum", settings={"beta": self.momentum}, aggregation=self, step=move_and_remember
+            name=name,
+            local="momentum",
+            settings={"beta": self.momentum},
+            aggregation=self,
+            step=move_and_remember,
+            needs=self.needs,
         )
 
     def finalize(self, state: Kept, model: Tensors, memory: Tensors = NOTHING_KEPT) -> Tensors:
