@@ -1,6 +1,6 @@
 """Ten edges learn together to read small handwritten digits: the shortest whole app, made to be copied.
 
-With ten edges, 20 rounds read 96 % of the held-out digits rightly; what one edge learns alone, 62 %.
+With ten edges, 20 rounds read 97 % of the held-out digits rightly; what one edge learns alone, some 70 %.
 """
 
 from torch import nn

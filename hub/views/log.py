@@ -78,6 +78,7 @@ class PrettyLog:
         self._console = console
         self._own = own
         self._metric = "accuracy"
+        self._unmeasured = False
         self._came: list[str] = []
         self._went: dict[str, str] = {}
         self._known: set[str] = set()
@@ -176,6 +177,10 @@ class PrettyLog:
         value = fact.metrics.get(self._metric)
         metric = "" if value is None else f"{short(self._metric)} {number(self._metric, value)}"
         own = own_models(fact.metrics, self._metric)
+        if fact.metrics and value is None and not self._unmeasured:
+            self._unmeasured = True
+            there = ", ".join(sorted(fact.metrics))
+            self._line(f"nobody measures {self._metric}; measured are {there} (choose with --metric)", "yellow")
         loss = fact.metrics.get("loss", fact.loss)
         line = Text(f"round {fact.round:>3}  ")
         line.append(f"{metric:<10}{f'  {own}' if own else ''}", "bold green" if fact.best else "")

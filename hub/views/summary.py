@@ -21,6 +21,8 @@ class Summary:
     metric: str = "accuracy"
     rounds: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    by_edges: bool = False
+    """Whether edges measured, on what they hold out, and no evaluator."""
     training_loss: float | None = None
     bytes_down: int = 0
     bytes_up: int = 0
@@ -48,7 +50,8 @@ class Summary:
                 self.bytes_up += fact.bytes_up
             case RoundClosed():
                 self.rounds, self.model = fact.round, fact.model
-                self.metrics = fact.metrics or self.metrics
+                if fact.metrics:
+                    self.metrics, self.by_edges = fact.metrics, fact.evaluated == "federated"
                 self.training_loss = fact.loss
                 self.bytes_down += fact.bytes_down
                 self.bytes_up += fact.bytes_up
@@ -100,6 +103,8 @@ def closing_words(summary: Summary, folder: Path, *, compared: Mapping[str, Any]
     crossed = f"{size(summary.bytes_down + summary.bytes_up)} crossed"
     parts.append(f"{crossed}, the data is {size(data)} and never left" if data else crossed)
     lines = [" · ".join(parts), f"saved {folder / 'model.safetensors'} (sha256 {summary.model[:12]})"]
+    if compared and summary.by_edges:
+        lines.insert(1, "federated is measured on what edges hold out, the other two on the app's test data")
     if not finished:
         lines.append(f"go on with: fedhub serve --resume {folder}")
     return lines

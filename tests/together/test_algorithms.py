@@ -249,3 +249,12 @@ async def test_a_run_that_diverged_goes_on_with_a_smaller_step(tmp_path: Path) -
         async with edges(agent(hub.url, "a", Adder(1000.0))):
             assert (await hub.ended()).code is ExitCode.DONE
     assert (await newest(folder)).model["w"].tolist() == [2900.0, 2900.0]  # 1000 + (0.9 * 1000 + 1000)
+
+
+async def test_a_rule_that_will_have_too_few_updates_for_its_promise_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with running_hub(tmp_path, algorithm="trimmed_mean(f=2)", wait_for=4) as hub:
+        await hub.until(RunStarted)
+    said = "trimmed_mean(f=2) keeps its promise with 5 updates or more in a round, and 4 are asked for"
+    assert said in capfd.readouterr().err
