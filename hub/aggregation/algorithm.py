@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol, TypeVar
 
+import ml_dtypes
 import numpy as np
 from msgspec import Meta
 
 from shared.exchange import Exchange
-from shared.tensors import ModelSpec, Tensors
+from shared.tensors import Array, ModelSpec, Tensors
 
 State = TypeVar("State")
 Metrics = Mapping[str, float]
@@ -99,7 +100,13 @@ class Algorithm:
         """Give what edges are sent along with these learnt tensors, in their dtypes."""
         floats = [tensor.name for tensor in ModelSpec.of(model).tensors if tensor.is_float]
         names = [(f"{what} {name}", model[name]) for what in self.carries for name in floats]
-        return {key: memory[key].astype(like.dtype) if key in memory else np.zeros_like(like) for key, like in names}
+        return {key: _fitted(memory[key], like) if key in memory else np.zeros_like(like) for key, like in names}
+
+
+def _fitted(wide: Array, like: Array) -> Array:
+    """Round to the type of `like`; what is too large for it becomes the largest there is, and no infinity."""
+    most = float(ml_dtypes.finfo(like.dtype).max)  # type: ignore[no-untyped-call]  # it has no types
+    return np.asarray(np.clip(wide, -most, most), like.dtype)
 
 
 class Terms(Protocol):

@@ -1,7 +1,10 @@
 """SCAFFOLD's control variates are those of the paper, number by number, whoever answers and whatever is taken back."""
 
+import ml_dtypes
+import numpy as np
 import pytest
 
+from tests.hub.aggregation.quadratic import chosen
 from tests.support.quadratics import Fleet, Number, fleet_of
 
 C, C_K = "scaffold c w", "scaffold c_k w"
@@ -84,3 +87,11 @@ def test_a_round_that_was_taken_back_is_played_again_as_if_it_had_never_been(ans
     found += fleet.rounds(2)
     assert found == other_found
     assert controls(fleet) == controls(other)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_a_control_variate_too_large_for_the_models_type_is_sent_as_its_largest_number(dtype: str) -> None:
+    model = {"w": np.zeros(2, np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype))}
+    (sent,) = chosen("scaffold").carried({"scaffold c w": np.array([1e300, -1e300])}, model).values()
+    assert np.isfinite(sent.astype(np.float64)).all()
+    assert (sent[0] > 1e4, sent[1] < -1e4) == (True, True)
