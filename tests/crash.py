@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from edge.learner import Holdings, Measured, Trained
@@ -23,6 +24,7 @@ from hub.aggregation.catalogue import algorithm
 from hub.config import Settings
 from hub.journal import Journal
 from hub.verify import verify
+from shared.exchange import Exchange
 from shared.messages import Evaluate, Train, Welcome
 from shared.tensors import Tensors, sha256
 from tests.support.federation import agent, edges
@@ -111,7 +113,8 @@ async def kill_loop(folder: Path, *, kills: int, seed: int, number: signal.Signa
     """
     run = folder / "run"
     async with Journal(run) as journal:
-        kept = {"app": "", "options": {}, "test": False, "settings": SETTINGS}
+        exchange = msgspec.to_builtins(Exchange.plain(FIRST))
+        kept = {"app": "", "options": {}, "test": False, "settings": SETTINGS, "exchange": exchange}
         await journal.begin(run="crash", settings=kept, model=FIRST)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
