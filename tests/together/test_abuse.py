@@ -165,7 +165,8 @@ async def test_sockets_cut_all_at_once_make_no_noise(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     spec = ModelSpec.of(BIG)
-    async with running_hub(tmp_path, model=BIG, wait_for=201, limits=IMPATIENT) as hub:
+    patient = replace(IMPATIENT, greeting=20.0)  # a hundred greet at once, and a collection of this process takes 0.8 s
+    async with running_hub(tmp_path, model=BIG, wait_for=201, limits=patient) as hub:
         await hub.until(WaitingForEdges)
         with caplog.at_level(logging.INFO):
             async with fleet(hub.url, spec, 100):
