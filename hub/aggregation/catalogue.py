@@ -4,32 +4,21 @@ from collections.abc import Mapping
 
 from hub.aggregation.algorithm import Algorithm, Recipe, Terms
 from hub.aggregation.ditto import Ditto
-from hub.aggregation.fedadagrad import FedAdagrad
-from hub.aggregation.fedadam import FedAdam
-from hub.aggregation.fedavg import FedAvg
-from hub.aggregation.fedavgm import FedAvgM
 from hub.aggregation.fedbn import FedBN
 from hub.aggregation.feddyn import FedDyn
 from hub.aggregation.fednova import FedNova
 from hub.aggregation.fedper import FedPer
 from hub.aggregation.fedprox import FedProx
 from hub.aggregation.fedsgd import FedSGD
-from hub.aggregation.fedyogi import FedYogi
 from hub.aggregation.finetune import FineTune
 from hub.aggregation.qfedavg import QFedAvg
-from hub.aggregation.robust.bucketing import Bucketing
-from hub.aggregation.robust.inner import INNER
-from hub.aggregation.robust.nearest_neighbours import NearestNeighbourMixing
 from hub.aggregation.scaffold import Scaffold
+from hub.aggregation.servers import SERVERS
 from hub.aggregation.spelling import build, parse, spell
 
 CATALOGUE: Mapping[str, type[Recipe]] = {
-    "fedavg": FedAvg,
+    **SERVERS,
     "fedsgd": FedSGD,
-    "fedavgm": FedAvgM,
-    "fedadagrad": FedAdagrad,
-    "fedadam": FedAdam,
-    "fedyogi": FedYogi,
     "fednova": FedNova,
     "qfedavg": QFedAvg,
     "fedprox": FedProx,
@@ -39,9 +28,6 @@ CATALOGUE: Mapping[str, type[Recipe]] = {
     "fedper": FedPer,
     "ditto": Ditto,
     "finetune": FineTune,
-    **INNER,
-    "bucketing": Bucketing,
-    "nnm": NearestNeighbourMixing,
 }
 
 

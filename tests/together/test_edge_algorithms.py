@@ -19,7 +19,7 @@ from shared.tensors import Array, Tensors
 from tests.support.examples import same_tensors
 from tests.support.federation import Running, running_hub
 from tests.support.fleet import Fleet, contract_of, fleet, newest, points, points_app
-from tests.support.viewers import viewer
+from tests.support.viewers import Viewer, viewer
 
 REMEMBERING = ("scaffold", "feddyn(alpha=0.1)", "ditto(lam=0.3)", "fedper(own=3.*)", "fedbn")
 """Those with which an edge remembers something from round to round."""
@@ -82,6 +82,21 @@ async def result(hub: Running, crew: Fleet) -> Result:
 async def killed(hub: Running) -> None:
     hub.die()
     await asyncio.gather(hub.life, return_exceptions=True)
+
+
+@asynccontextmanager
+async def closed_without_a(hub: Running, crew: Fleet) -> AsyncIterator[Viewer]:
+    """Have a round end from which edge a was lost after its update was accepted; the hub pauses then."""
+    gate = asyncio.Event()
+    crew.start("a", hub.url)
+    crew.start("b", hub.url, held=(IN, gate))
+    await hub.until(UpdateAccepted, round=IN, edge="a")
+    await crew.kill("a")
+    async with viewer(hub.url, hub.hub.access.keys.operator) as operator:
+        assert (await operator.order("pause")).done
+        gate.set()
+        await hub.until(RoundClosed, round=IN)
+        yield operator
 
 
 _undisturbed: dict[str, Result] = {}
@@ -169,16 +184,8 @@ async def test_an_edge_that_is_lost_before_its_receipt_came_hears_of_it_when_it_
 async def test_an_edge_that_comes_back_when_the_round_is_over_hears_that_its_answer_counted(
     tmp_path: Path, algorithm: str
 ) -> None:
-    gate = asyncio.Event()
     async with hub_of(tmp_path, algorithm) as hub, fleet(points_app(), keep=tmp_path / "kept") as crew:
-        crew.start("a", hub.url)
-        crew.start("b", hub.url, held=(IN, gate))
-        await hub.until(UpdateAccepted, round=IN, edge="a")
-        await crew.kill("a")
-        async with viewer(hub.url, hub.hub.access.keys.operator) as operator:
-            assert (await operator.order("pause")).done
-            gate.set()
-            await hub.until(RoundClosed, round=IN)
+        async with closed_without_a(hub, crew) as operator:
             crew.start("a", hub.url)
             await hub.until(EdgeJoined, edge="a")
             assert (await operator.order("resume")).done
@@ -190,17 +197,10 @@ async def test_an_edge_that_comes_back_when_the_round_is_over_hears_that_its_ans
 async def test_so_does_one_that_comes_back_to_a_hub_that_was_killed_after_the_round(
     tmp_path: Path, algorithm: str
 ) -> None:
-    gate = asyncio.Event()
     async with fleet(points_app(), keep=tmp_path / "kept") as crew:
         async with hub_of(tmp_path, algorithm) as hub:
-            crew.start("a", hub.url)
-            crew.start("b", hub.url, held=(IN, gate))
-            await hub.until(UpdateAccepted, round=IN, edge="a")
-            await crew.kill("a")
-            async with viewer(hub.url, hub.hub.access.keys.operator) as operator:
-                assert (await operator.order("pause")).done
-                gate.set()
-                await hub.until(RoundClosed, round=IN)
+            async with closed_without_a(hub, crew):
+                pass
             await crew.kill()
             await killed(hub)
         async with resumed(hub) as again:
